@@ -1,0 +1,66 @@
+"""Recipes (how to build) and artifacts (what was built).
+
+A recipe is a pure input: toolchain, precision, options. An artifact is a payload plus a manifest that says what was
+*found in* the payload; a precision that was only asked for proves nothing (fp32 code may carry an fp16 label).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nwmctl.domain.digest import Digest
+
+Option = str | int | float | bool
+
+
+class Precision(StrEnum):
+    """The number format that a recipe asks for."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to compile a model for one build. ``options`` are the toolchain's own words."""
+
+    toolchain: str
+    precision: Precision
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeNeeds:
+    """What the vehicle must have or pass for the payload to run."""
+
+    runtime: str
+    version: str
+    flags: tuple[str, ...] = ()
+    driver: str = ""
+    """Driver version that finishes the compilation in the vehicle; empty where none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactManifest:
+    """What an artifact is. Holds no path, no host, no time.
+
+    ``found`` counts what was read out of the payload (instructions by mnemonic, operators by name);
+    ``jit_in_vehicle`` marks code that a driver in the car compiles further: other code than what was checked.
+    """
+
+    model: Digest
+    recipe: Recipe
+    payload: Digest
+    size: int
+    format: str
+    argv: tuple[str, ...]
+    toolchain_version: str
+    instruction_set: str
+    found: dict[str, int]
+    found_precision: Precision
+    needs: RuntimeNeeds
+    jit_in_vehicle: bool = False
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,65 @@
+"""A bundle: the signed container for one platform, and the manifest inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nwmctl.domain.digest import Digest
+
+BUNDLE_MANIFEST_NAME = "bundle.json"
+
+
+class BundleKind(StrEnum):
+    """What a bundle is for."""
+
+    RELEASE = "release"
+    RETURN = "return"
+    """The previous payload under a higher sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A file in the bundle. ``build`` names the build whose artifact it is; ``manifest`` is the artifact's."""
+
+    filename: str
+    digest: Digest
+    size: int
+    variant: str
+    build: str
+    manifest: Digest
+    evidence: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ChassisFile:
+    """The chassis adaptation of one vehicle model."""
+
+    filename: str
+    digest: Digest
+    size: int
+    vehicle_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleManifest:
+    """What a bundle holds. ``virtual_only`` says that its evidence is enough for a virtual fleet and no other."""
+
+    release: str
+    kind: BundleKind
+    sequence: int
+    platform: str
+    board: str
+    revisions: tuple[str, ...]
+    model: Digest
+    model_version: str
+    policy: Digest
+    payloads: tuple[Payload, ...]
+    chassis: tuple[ChassisFile, ...]
+    virtual_only: bool
+
+    @property
+    def filename(self) -> str:
+        """The signed bundle's file name."""
+        suffix = "-return" if self.kind is BundleKind.RETURN else ""
+        return f"{self.release}-{self.platform}-{self.sequence}{suffix}.swu"

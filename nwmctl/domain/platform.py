@@ -1,0 +1,176 @@
+"""Hardware generations, their compute variants, and the vehicle models that carry them.
+
+The platform's name does not decide the chip: a profile has compute variants, and a vehicle model names its own.
+Every figure carries source and confidence; what nobody knows is written as unknown and never guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nwmctl.domain.artifact import Recipe
+from nwmctl.domain.chassis import Chassis
+from nwmctl.domain.figure import Confidence, Figure
+
+
+class Role(StrEnum):
+    """What a chip does in a vehicle."""
+
+    MAIN = "main"
+    BACKUP = "backup"
+    FLEET_LEARNING = "fleet_learning"
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A chip that artifacts run on. Bandwidth in GB/s, memory in GB, peaks in TFLOPS or TOPS by precision."""
+
+    name: str
+    description: str
+    memory_bandwidth: Figure
+    memory: Figure
+    peaks: dict[str, Figure] = field(default_factory=dict)
+    instruction_sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """``count`` chips of one kind in one role."""
+
+    role: Role
+    chip: str
+    count: int
+    source: str
+    confidence: Confidence
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}, a seat has at least one chip")
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One artifact that a variant needs: for which roles, on which chip, by which recipes in order of preference.
+
+    ``unit`` names the part of the chip that runs it (gpu, cpu, npu, host).
+    """
+
+    name: str
+    chip: str
+    unit: str
+    roles: tuple[Role, ...]
+    recipes: tuple[Recipe, ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.recipes:
+            raise ValueError("a build needs at least one recipe")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A compute variant: seats filled with chips, and the builds they need. ``revision`` is SWUpdate's hardware
+    revision."""
+
+    name: str
+    revision: str
+    seats: tuple[Seat, ...]
+    builds: tuple[Build, ...]
+    source: str
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one control step may take: latency in ms, memory in MB, share of the chip's bandwidth (0..1)."""
+
+    latency: Figure
+    memory: Figure
+    bandwidth_share: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Where the two slots lie in the vehicle's file system."""
+
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformProfile:
+    """One hardware generation as data. ``board`` is SWUpdate's hardware name."""
+
+    name: str
+    title: str
+    board: str
+    description: str
+    chips: tuple[Chip, ...]
+    variants: tuple[Variant, ...]
+    budget: Budget
+    slots: Slots
+    runtime_driver: str = ""
+    """GPU driver version that the fleet's baseline carries, bound into artifacts that it compiles further."""
+
+    def __post_init__(self) -> None:
+        chips = {chip.name for chip in self.chips}
+        _refuse_twice("chip", [chip.name for chip in self.chips])
+        _refuse_twice("variant", [variant.name for variant in self.variants])
+        for variant in self.variants:
+            _refuse_twice("build", [build.name for build in variant.builds])
+            for name in [seat.chip for seat in variant.seats] + [build.chip for build in variant.builds]:
+                if name not in chips:
+                    raise ValueError(f"variant '{variant.name}' names the chip '{name}', which the profile lacks")
+        for figure, what in [
+            *((chip.memory_bandwidth, f"memory_bandwidth of {chip.name}") for chip in self.chips),
+            *((chip.memory, f"memory of {chip.name}") for chip in self.chips),
+            (self.budget.latency, "latency budget"),
+            (self.budget.memory, "memory budget"),
+            (self.budget.bandwidth_share, "bandwidth share"),
+        ]:
+            if figure.value is not None and figure.value <= 0:
+                raise ValueError(f"{what} is {figure.value:g} {figure.unit}, it must be positive")
+
+    def variant(self, name: str) -> Variant | None:
+        """The variant of that name."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+    def chip(self, name: str) -> Chip:
+        """The chip of that name (every named chip exists, see __post_init__)."""
+        return next(chip for chip in self.chips if chip.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleModel:
+    """A vehicle model: its platform, compute variant, baseline and chassis."""
+
+    code: str
+    name: str
+    brand: str
+    platform: str
+    variant: str
+    baseline: str
+    chassis: Chassis
+    source: str
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All vehicle models of the maker."""
+
+    vehicles: tuple[VehicleModel, ...]
+
+    def __post_init__(self) -> None:
+        _refuse_twice("vehicle model", [vehicle.code for vehicle in self.vehicles])
+
+    def on(self, platform: str) -> tuple[VehicleModel, ...]:
+        """The vehicle models of one platform."""
+        return tuple(vehicle for vehicle in self.vehicles if vehicle.platform == platform)
+
+
+def _refuse_twice(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the {what} '{name}' is listed twice")

@@ -1,0 +1,175 @@
+"""The policy: which evidence, margins and approvals a fleet demands. Signed by the safety role.
+
+``judge`` is the only place that decides whether evidence is enough. The signing process calls it again on bytes it
+read itself. A release may tighten the policy and never loosen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
+from nwmctl.domain.figure import Obtained
+from nwmctl.errors import PolicyLoosenedError
+
+ANY_PLATFORM = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one check must show. ``margins`` are upper limits by name; smaller is stricter.
+
+    ``required: false`` lets the check be ``not_run`` (it is then listed as open); a failed or inconclusive result
+    never passes.
+    """
+
+    weakest: Obtained
+    required: bool = True
+    margins: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.required and self.weakest is Obtained.NOT_RUN:
+            raise ValueError("a required check cannot accept 'not_run'")
+
+
+RuleTable = dict[str, dict[str, Rule]]
+"""Platform name (or ``*``) -> check name -> rule. A platform's own rule replaces the one of ``*``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRules:
+    """The rules for one kind of fleet. ``approvals``: how many persons must approve before signing."""
+
+    platforms: RuleTable
+    approvals: int = 0
+
+    def __post_init__(self) -> None:
+        for table in self.platforms.values():
+            for name in table:
+                if name not in set(Check):
+                    raise ValueError(f"'{name}' is not a check; known are {', '.join(Check)}")
+
+    def rule(self, platform: str, check: Check) -> Rule | None:
+        """The rule that holds for a check on a platform."""
+        own = self.platforms.get(platform, {}).get(check)
+        return own or self.platforms.get(ANY_PLATFORM, {}).get(check)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The signed document. ``virtual`` holds for fleets marked ``virtual: true``, ``real`` for all others."""
+
+    name: str
+    version: int
+    virtual: FleetRules
+    real: FleetRules
+
+    def rules(self, *, virtual: bool) -> FleetRules:
+        """The rules of one kind of fleet."""
+        return self.virtual if virtual else self.real
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """One reason why evidence is not enough, and what would settle it."""
+
+    platform: str
+    build: str
+    check: Check
+    reason: str
+    settle: str
+
+
+def tightened(rules: FleetRules, tighter: RuleTable, approvals: int) -> FleetRules:
+    """The policy's rules with a release's own, stricter ones laid over. Raises PolicyLoosenedError."""
+    if approvals < 0:
+        raise _loosened("approvals", f"a negative number of approvals ({approvals})")
+    table: RuleTable = {platform: dict(checks) for platform, checks in rules.platforms.items()}
+    for platform, checks in tighter.items():
+        for name, new in checks.items():
+            # "*" tightens every platform: a platform's own rule would otherwise hide the stricter one.
+            places = {platform, *table} if platform == ANY_PLATFORM else {platform}
+            for place in places:
+                old = rules.rule(place, Check(name))
+                if place != platform and name not in table.get(place, {}):
+                    continue
+                table.setdefault(place, {})[name] = _tighten(f"{place}.{name}", old, new)
+    return FleetRules(table, max(rules.approvals, approvals))
+
+
+def _tighten(where: str, old: Rule | None, new: Rule) -> Rule:
+    if old is None:
+        return new
+    if not new.weakest.satisfies(old.weakest):
+        raise _loosened(where, f"it accepts '{new.weakest}', the policy demands '{old.weakest}'")
+    if old.required and not new.required:
+        raise _loosened(where, "it makes a required check optional")
+    for name, limit in new.margins.items():
+        if name in old.margins and limit > old.margins[name]:
+            raise _loosened(where, f"margin {name} is {limit:g}, the policy allows {old.margins[name]:g}")
+    return Rule(new.weakest, new.required, {**old.margins, **new.margins})
+
+
+def _loosened(where: str, why: str) -> PolicyLoosenedError:
+    return PolicyLoosenedError(
+        f"the release loosens the policy at {where}",
+        why=why,
+        next="remove the entry from the release's 'tighten:', or have the safety role sign another policy",
+    )
+
+
+def judge(rules: FleetRules, evidence: Iterable[Evidence]) -> tuple[Shortfall, ...]:
+    """Every reason why this evidence is not enough; empty means that signing is allowed."""
+    found: list[Shortfall] = []
+    for pack in evidence:
+        for check in Check:
+            rule = rules.rule(pack.platform, check)
+            results = [result for result in pack.results if result.check is check]
+            reason = _reason(rule, results)
+            if reason:
+                found.append(Shortfall(pack.platform, pack.build, check, *reason))
+    return tuple(found)
+
+
+def _reason(rule: Rule | None, results: list[CheckResult]) -> tuple[str, str] | None:
+    for result in results:
+        # A failure counts even where the policy does not ask for the check: nobody may ignore it.
+        if result.verdict is Verdict.FAILED:
+            return f"failed ({result.obtained}): {result.summary}", result.next or "repair the artifact or its recipe"
+        if result.verdict is Verdict.INCONCLUSIVE:
+            return f"inconclusive ({result.obtained}): {result.summary}", result.next or "order more scenarios"
+    if rule is None:
+        return None
+    passed = [result for result in results if result.verdict is Verdict.PASSED]
+    if not passed:
+        if not rule.required:
+            return None
+        said = next((result for result in results if result.verdict is Verdict.NOT_RUN), None)
+        return f"not_run: {said.summary if said else 'no result'}", (said.next if said else "") or _settle(rule.weakest)
+    best = max(passed, key=lambda result: result.obtained.strength)
+    if not best.obtained.satisfies(rule.weakest):
+        return f"obtained as '{best.obtained}', the policy demands '{rule.weakest}' or stronger", _settle(rule.weakest)
+    return _margin(rule, passed)
+
+
+def _margin(rule: Rule, passed: list[CheckResult]) -> tuple[str, str] | None:
+    figures = [figure for result in passed for figure in result.figures]
+    for name, limit in rule.margins.items():
+        values = [figure for figure in figures if figure.name == name]
+        if not values:
+            return f"figure '{name}' is missing, the policy limits it to {limit:g}", "run the check again"
+        for figure in values:
+            if not abs(figure.value) <= limit:
+                return f"{name} is {figure.value:g} {figure.unit}, the policy allows {limit:g}", "repair the artifact"
+    return None
+
+
+def _settle(weakest: Obtained) -> str:
+    match weakest:
+        case Obtained.MEASURED | Obtained.BENCH:
+            return "run this check on a bench that carries the platform's chip"
+        case Obtained.EMULATED:
+            return "install qemu-user-static and run the check under emulation"
+        case _:
+            return f"run the check so that it is obtained at least as '{weakest}'"

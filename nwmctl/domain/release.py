@@ -1,0 +1,145 @@
+"""A release: one model to all platforms, at one sequence, to one fleet, in waves.
+
+Release sequence, model version, bundle digest and campaign generation are four different things. All
+anti-downgrade logic uses the sequence: the return bundle is the previous payload under ``sequence + 1``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NewType
+
+from nwmctl.domain.model import ModelReference
+from nwmctl.domain.policy import RuleTable
+
+ReleaseSequence = NewType("ReleaseSequence", int)
+MAX_SEQUENCE = 2**31 - 2
+RETURN_OFFSET = 1
+"""The return bundle's sequence is the release's plus this; the next release must be higher still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """When the next wave may open. Shares are of the wave's vehicles (0..1); ``soak_s`` seconds of quiet first.
+
+    ``min_committed``: share that must have committed; ``max_failed``: share of failures that pauses the campaign;
+    ``abort_failed``: share that aborts it.
+    """
+
+    min_committed: float
+    max_failed: float
+    abort_failed: float = 1.0
+    soak_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_committed", "max_failed", "abort_failed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name):g}, a share lies between 0 and 1")
+        if self.soak_s < 0:
+            raise ValueError(f"soak_s is {self.soak_s:g}, it cannot be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class WaveSpec:
+    """One wave as the release asks for it: either ``per_model`` vehicles of each vehicle model, or a ``share`` of
+    the vehicles that are left (1.0: all the rest)."""
+
+    name: str
+    gate: Gate
+    per_model: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.per_model is None) == (self.share is None):
+            raise ValueError("a wave has either 'per_model' or 'share'")
+        if self.per_model is not None and self.per_model < 1:
+            raise ValueError(f"per_model is {self.per_model}, it must be at least 1")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share:g}, it lies above 0 and up to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReference:
+    """The fleet's inventory file (CSV, relative to the release) and what kind of fleet it is."""
+
+    name: str
+    inventory: str
+    virtual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where bundles are staged: ``file:`` path (relative to the workspace) or ``sftp://user@host:port/path``.
+
+    ``host_key`` (``ssh-ed25519 AAAA...``) is required for SFTP; ``identity`` is the private key's path.
+    """
+
+    name: str
+    uri: str
+    host_key: str = ""
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Public keys (``ed25519:<hex>``) that this release trusts: for models and for the policy."""
+
+    model_keys: tuple[str, ...]
+    safety_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tighten:
+    """Stricter rules than the policy's; see ``policy.tightened``."""
+
+    platforms: RuleTable = field(default_factory=dict)
+    approvals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The file a person writes. Paths are relative to it."""
+
+    name: str
+    sequence: int
+    model: ModelReference
+    previous: ModelReference
+    """The model that a rollback brings back."""
+    platforms: tuple[str, ...]
+    policy: str
+    trust: Trust
+    fleet: FleetReference
+    waves: tuple[WaveSpec, ...]
+    mirrors: tuple[Mirror, ...]
+    tighten: Tighten = field(default_factory=Tighten)
+    max_attempts: int = 3
+    """Install attempts per vehicle before it counts as failed."""
+    poll_s: float = 300.0
+    """How often vehicles of this fleet ask, in seconds."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sequence <= MAX_SEQUENCE:
+            raise ValueError(f"sequence is {self.sequence}, it lies between 1 and {MAX_SEQUENCE}")
+        if not self.platforms:
+            raise ValueError("a release names at least one platform")
+        if not self.waves:
+            raise ValueError("a release has at least one wave")
+        if not self.mirrors:
+            raise ValueError("a release has at least one mirror")
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts}, it must be at least 1")
+        if self.poll_s <= 0:
+            raise ValueError(f"poll_s is {self.poll_s:g}, it must be positive")
+        for what, names in [
+            ("platform", list(self.platforms)),
+            ("wave", [wave.name for wave in self.waves]),
+            ("mirror", [mirror.name for mirror in self.mirrors]),
+        ]:
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"the {what} '{name}' is listed twice")
+
+    @property
+    def return_sequence(self) -> int:
+        """The sequence of the return bundle."""
+        return self.sequence + RETURN_OFFSET

@@ -1,0 +1,61 @@
+"""Steps of a run: what is planned, what came out. The runner moves these; it never looks inside the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nwmctl.domain.digest import Digest
+
+Scalar = str | int | float | bool
+
+
+class StepState(StrEnum):
+    """Where a step of a run stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    CACHED = "cached"
+    """Found in the content store; nothing ran."""
+    DONE = "done"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    """A step it needs has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRef:
+    """Output ``output`` of the step ``step``."""
+
+    step: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A node of the plan. ``inputs`` name digests known now or outputs of earlier steps; ``reason`` says why it is
+    in the plan. ``adjustable`` lists the alternatives of a parameter that the agent may choose from, in order: a
+    remedy is a new attempt with another value, never a looser one."""
+
+    id: str
+    step: str
+    parameters: dict[str, object]
+    inputs: dict[str, Digest | OutputRef]
+    reason: str
+    after: tuple[str, ...] = ()
+    """Steps that must have ended well although nothing of theirs is an input."""
+    platform: str = ""
+    adjustable: dict[str, tuple[object, ...]] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The steps that must have ended well before this one."""
+        return frozenset(ref.step for ref in self.inputs.values() if isinstance(ref, OutputRef)) | frozenset(self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step leaves: digests in the content store, and a few scalars for people."""
+
+    outputs: dict[str, Digest]
+    summary: dict[str, Scalar] = field(default_factory=dict)

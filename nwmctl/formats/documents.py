@@ -1,0 +1,99 @@
+"""Schema-tagged documents: canonical JSON that says what it is.
+
+Every hashed document carries ``schema: nwmctl.<name>/<N>``. A reader accepts its own version and the one before
+(through a migration of the plain value), and refuses newer ones. The table below is the registry of schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nwmctl.domain.artifact import ArtifactManifest, Recipe
+from nwmctl.domain.bundle import BundleManifest
+from nwmctl.domain.evidence import Evidence
+from nwmctl.domain.model import ModelCard
+from nwmctl.domain.platform import Catalogue, PlatformProfile
+from nwmctl.domain.policy import Policy
+from nwmctl.domain.release import Release
+from nwmctl.errors import SchemaError, SchemaVersionError
+from nwmctl.formats import canonical, yamldoc
+from nwmctl.formats.canonical import Plain
+from nwmctl.formats.codec import Source, from_plain, to_plain
+
+T = TypeVar("T")
+Migration = Callable[[dict[str, Plain]], dict[str, Plain]]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A document's name and current version; ``migrate`` lifts version N-1 to N."""
+
+    name: str
+    version: int
+    migrate: Migration | None = None
+
+    @property
+    def tag(self) -> str:
+        """``name/N``."""
+        return f"{self.name}/{self.version}"
+
+
+SCHEMAS: dict[type, Schema] = {
+    ModelCard: Schema("nwmctl.model-card", 1),
+    Recipe: Schema("nwmctl.recipe", 1),
+    ArtifactManifest: Schema("nwmctl.artifact", 1),
+    Evidence: Schema("nwmctl.evidence", 1),
+    Policy: Schema("nwmctl.policy", 1),
+    PlatformProfile: Schema("nwmctl.platform", 1),
+    Catalogue: Schema("nwmctl.vehicle-catalogue", 1),
+    Release: Schema("nwmctl.release", 1),
+    BundleManifest: Schema("nwmctl.bundle", 1),
+}
+
+
+def encode(value: object) -> bytes:
+    """Canonical bytes of a registered document."""
+    plain = to_plain(value)
+    if not isinstance(plain, dict):
+        raise TypeError(f"{type(value).__name__} is not a document")
+    return canonical.encode({**plain, "schema": SCHEMAS[type(value)].tag})
+
+
+def decode(kind: type[T], data: bytes, where: str) -> T:
+    """Read canonical bytes of a document. Raises NotCanonicalError, SchemaError, SchemaVersionError."""
+    return _build(kind, canonical.decode(data, where), Source(where))
+
+
+def decode_yaml(kind: type[T], data: bytes, where: str) -> T:
+    """Read a document that a person wrote in YAML. Raises SchemaError with file, line and key."""
+    plain, source = yamldoc.parse(data, where)
+    return _build(kind, plain, source)
+
+
+def _build(kind: type[T], plain: Plain, source: Source) -> T:
+    schema = SCHEMAS[kind]
+    if not isinstance(plain, dict):
+        raise source.refuse((), "not a mapping", f"a {schema.tag} document is a mapping", "correct the document")
+    table = dict(plain)
+    tag = table.pop("schema", None)
+    name, _, number = str(tag).rpartition("/")
+    if name != schema.name or not number.isascii() or not number.isdigit():
+        raise source.refuse(
+            ("schema",), f"schema is {tag!r}", f"{schema.tag} is expected here", f"write 'schema: {schema.tag}'"
+        )
+    version = int(number)
+    if version > schema.version:
+        raise SchemaVersionError(
+            f"{source.name} is {tag}",
+            why=f"this nwmctl reads {schema.name} up to version {schema.version}",
+            next="upgrade nwmctl",
+        )
+    if version == schema.version - 1 and schema.migrate is not None:
+        table = schema.migrate(table)
+    elif version != schema.version:
+        raise SchemaError(
+            f"{source.name} is {tag}", why=f"this nwmctl reads {schema.tag}", next="convert it with an older nwmctl"
+        )
+    return from_plain(kind, table, source)

@@ -1,0 +1,1 @@
+"""Drivers of real compilers and runtimes behind one protocol. Knows no check, no fleet, no step."""

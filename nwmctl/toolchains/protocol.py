@@ -1,0 +1,120 @@
+"""The seam to compilers and runtimes: probe, compile, open.
+
+A driver turns a model file and a recipe into a payload and a manifest that tells what was found in the payload. It
+never judges. Compilers and runtimes run as processes of their own with limits, because they hang, crash, and print
+errors while they exit 0. Adding a toolchain is one file that implements ``Toolchain`` plus one line in ``registry``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.domain.artifact import ArtifactManifest, Recipe
+from nwmctl.domain.digest import Digest
+
+Tensors = dict[str, NDArray[np.generic]]
+"""Tensors by contract name, batch first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a toolchain works on this machine. ``install`` says what to type if it does not."""
+
+    name: str
+    available: bool
+    version: str
+    detail: str
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """What to compile. ``model`` is an ONNX file with a symbolic batch; artifacts for vehicles are built at batch 1.
+
+    ``unit`` is the part of the chip (gpu, cpu, npu, host); ``driver`` the GPU driver version of the fleet's baseline;
+    ``scratch`` an empty folder of the caller's, which also cleans it up.
+    """
+
+    model: Path
+    model_digest: Digest
+    recipe: Recipe
+    unit: str
+    driver: str
+    scratch: Path
+    timeout_s: float = 600.0
+    memory_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A payload file in the scratch folder and its manifest. ``twin`` is the *host twin*: the same lowered graph
+    compiled for this machine, so that its numerics can be seen here; None where a driver cannot build one."""
+
+    payload: Path
+    manifest: ArtifactManifest
+    twin: Compiled | None = None
+
+
+class Place(StrEnum):
+    """Where an artifact executes."""
+
+    HOST = "host"
+    EMULATED = "emulated"
+
+
+class Session(Protocol):
+    """A loaded artifact in a process of its own. Use as a context manager; ``close`` ends the process."""
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
+        """Outputs by contract name. Raises ToolchainError if the process fails, hangs or crashes.
+
+        Any batch size is accepted; a session of a batch-1 artifact runs the rows one after the other.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the process. May be called twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Toolchain(Protocol):
+    """One driver."""
+
+    @property
+    def name(self) -> str:
+        """As recipes name it."""
+        ...
+
+    def probe(self) -> Probe:
+        """Whether it works here. Never raises, takes well under a second."""
+        ...
+
+    def fingerprint(self, recipe: Recipe) -> str:
+        """Everything of this machine's toolchain that decides the payload's bytes (versions, template digest)."""
+        ...
+
+    def compile(self, request: CompileRequest) -> Compiled:
+        """Build the payload, reproducibly. Raises ToolchainError subclasses."""
+        ...
+
+    def places(self, manifest: ArtifactManifest) -> Mapping[Place, str]:
+        """Where this artifact can execute here; for each impossible place the reason, for a possible one ''."""
+        ...
+
+    def open(self, payload: Path, manifest: ArtifactManifest, place: Place, timeout_s: float = 60.0) -> Session:
+        """Load a payload. Raises MissingError subclasses where the place is not available."""
+        ...
