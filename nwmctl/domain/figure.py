@@ -60,6 +60,12 @@ class Figure:
     source: str
     confidence: Confidence
 
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.confidence is Confidence.UNKNOWN):
+            raise ValueError("a figure has the value null exactly where its confidence is unknown")
+        if not self.source.strip():
+            raise ValueError("a figure says where it comes from ('source')")
+
 
 @dataclass(frozen=True, slots=True)
 class ResultFigure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from nwmctl.domain.artifact import Recipe
+from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.chassis import Chassis
 from nwmctl.domain.figure import Confidence, Figure
 
@@ -24,7 +24,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A chip that artifacts run on. Bandwidth in GB/s, memory in GB, peaks in TFLOPS or TOPS by precision."""
+    """A chip that artifacts run on. Bandwidth in GB/s, memory in GB, peaks in TFLOPS or TOPS.
+
+    ``peaks`` are written ``unit.precision`` (``gpu.fp16``): the parts of one chip differ more than its precisions.
+    """
 
     name: str
     description: str
@@ -32,6 +35,10 @@ class Chip:
     memory: Figure
     peaks: dict[str, Figure] = field(default_factory=dict)
     instruction_sets: tuple[str, ...] = ()
+
+    def peak(self, unit: str, precision: Precision) -> Figure | None:
+        """The arithmetic peak of one part of the chip at one precision; None where the profile says nothing."""
+        return self.peaks.get(f"{unit}.{precision}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,8 @@ class PlatformProfile:
     slots: Slots
     runtime_driver: str = ""
     """GPU driver version that the fleet's baseline carries, bound into artifacts that it compiles further."""
+    runtime_driver_source: str = ""
+    runtime_driver_confidence: Confidence = Confidence.UNKNOWN
 
     def __post_init__(self) -> None:
         chips = {chip.name for chip in self.chips}
@@ -125,12 +134,15 @@ class PlatformProfile:
         for figure, what in [
             *((chip.memory_bandwidth, f"memory_bandwidth of {chip.name}") for chip in self.chips),
             *((chip.memory, f"memory of {chip.name}") for chip in self.chips),
+            *((peak, f"peak {name} of {chip.name}") for chip in self.chips for name, peak in chip.peaks.items()),
             (self.budget.latency, "latency budget"),
             (self.budget.memory, "memory budget"),
             (self.budget.bandwidth_share, "bandwidth share"),
         ]:
             if figure.value is not None and figure.value <= 0:
                 raise ValueError(f"{what} is {figure.value:g} {figure.unit}, it must be positive")
+        if bool(self.runtime_driver) != (self.runtime_driver_confidence is not Confidence.UNKNOWN):
+            raise ValueError("a runtime_driver needs a runtime_driver_confidence, an unknown one is left out")
 
     def variant(self, name: str) -> Variant | None:
         """The variant of that name."""
