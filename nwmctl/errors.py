@@ -169,13 +169,129 @@ class UnpairedOutcomesError(InputError):
     """Two closed-loop runs that shall be compared drove different scenarios."""
 
 
+class ContractBrokenError(InputError):
+    """A model file's graph is not what its contract promises."""
+
+
+class GoldenDataError(InputError):
+    """The golden data of a model package cannot be used."""
+
+
 # --- trust --------------------------------------------------------------------------------------------------------
+
+
+class KeyRingExistsError(ConflictError):
+    """A key folder already holds something; keys are never overwritten."""
+
+
+class KeyRingError(InputError):
+    """A key folder or a key file is missing, damaged or readable by others."""
+
+
+class KeyMissingError(MissingError):
+    """The key folder has no key for this role."""
+
+
+class KeyPassphraseError(InputError):
+    """A private key needs a passphrase, or was given a wrong one."""
+
+
+class SignerUriError(InputError):
+    """A signer's URI has a scheme that this nwmctl does not know."""
+
+
+class PublicKeyError(InputError):
+    """A public key is not written as ``ed25519:`` and 64 hexadecimal digits."""
+
+
+class EnvelopeError(VerificationError):
+    """A DSSE envelope is not what the specification says."""
+
+
+class PayloadTypeError(VerificationError):
+    """A DSSE envelope holds another kind of document than expected."""
+
+
+class UntrustedSignatureError(VerificationError):
+    """No trusted key has signed these bytes."""
 
 
 # --- bundling and publishing --------------------------------------------------------------------------------------
 
 
 # --- fleet, gateway, vehicle --------------------------------------------------------------------------------------
+
+
+class VehicleDiskError(RemoteError):
+    """A vehicle cannot read or write its own disk."""
+
+
+class NoSpaceError(VehicleDiskError):
+    """A vehicle's disk is full."""
+
+
+class VehicleStateError(VerificationError):
+    """A file that a vehicle keeps about itself is damaged or missing."""
+
+
+class SlotRuleError(ConflictError):
+    """A slot cannot do what was asked in the state it is in."""
+
+
+class SlotBrokenError(VerificationError):
+    """A slot's bytes are not those that were installed."""
+
+
+class DownloadLengthError(VerificationError):
+    """A download is longer or shorter than its signed length."""
+
+
+class DownloadDigestError(VerificationError):
+    """A download has not the digest that was signed for it."""
+
+
+class DownloadBrokenError(RemoteError):
+    """A download broke off more often than the vehicle tries."""
+
+
+class GatewayUnreachableError(RemoteError):
+    """The gateway does not answer, or answers with an error."""
+
+
+class GatewayAnswerError(RemoteError):
+    """The gateway's answer is not what the protocol says."""
+
+
+class WrongHardwareError(RefusedError):
+    """A bundle is for another board or hardware revision than this vehicle's."""
+
+
+class WrongPlatformError(RefusedError):
+    """A bundle is for another platform than this vehicle's."""
+
+
+class SequenceTooLowError(RefusedError):
+    """A bundle's release sequence lies below the highest that this vehicle has committed."""
+
+
+class NotForThisVehicleError(RefusedError):
+    """A bundle holds nothing for this vehicle's compute variant or vehicle model."""
+
+
+class BundleContentsError(VerificationError):
+    """What a bundle holds is not what its own signed manifest lists."""
+
+
+class NoSlotToReturnToError(RefusedError):
+    """The inactive slot is not intact, or has another sequence than the one asked for."""
+
+
+class HealthCheckFailedError(RefusedError):
+    """The slot on trial did not prove itself."""
+
+
+class FaultPlanError(InputError):
+    """A fault plan is not written as it must be."""
 
 
 # --- agent and steps ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import TypeVar
 from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.bundle import BundleManifest
 from nwmctl.domain.evidence import Evidence
+from nwmctl.domain.keys import KeyRingDocument
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
@@ -50,6 +51,7 @@ SCHEMAS: dict[type, Schema] = {
     Catalogue: Schema("nwmctl.vehicle-catalogue", 1),
     Release: Schema("nwmctl.release", 1),
     BundleManifest: Schema("nwmctl.bundle", 1),
+    KeyRingDocument: Schema("nwmctl.keyring", 1),
 }
 
 
