@@ -125,6 +125,14 @@ class PolicyLoosenedError(RefusedError):
     """A release tries to weaken a rule of the signed policy."""
 
 
+class ArchiveError(VerificationError):
+    """A bundle's archive is truncated, has trailing bytes, or holds what a bundle never holds."""
+
+
+class DescriptionError(VerificationError):
+    """A bundle's ``sw-description`` is not one that nwmctl writes."""
+
+
 class IllegalTransitionError(ConflictError):
     """A campaign, wave or assignment cannot go from its state to the asked one."""
 
@@ -152,6 +160,22 @@ class DatabaseTooNewError(ConflictError):
     """The database was migrated by a newer nwmctl."""
 
 
+class DatabaseBusyError(ConflictError):
+    """Another process has held the database's write lock for too long."""
+
+
+class DatabaseUnusableError(InputError):
+    """The database file cannot be opened, is damaged, or its disk is full."""
+
+
+class DatabaseFailedError(NwmError):
+    """The database refused a statement: a defect of nwmctl."""
+
+
+class WriterClosedError(ConflictError):
+    """The database writer no longer takes work, since the process shuts down."""
+
+
 # --- sources ------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +199,10 @@ class ContractBrokenError(InputError):
 
 class GoldenDataError(InputError):
     """The golden data of a model package cannot be used."""
+
+
+class CandidateFailedError(RefusedError):
+    """An artifact under test crashed, hung or answered in another shape than its contract's."""
 
 
 # --- trust --------------------------------------------------------------------------------------------------------
@@ -220,6 +248,62 @@ class UntrustedSignatureError(VerificationError):
 
 
 # --- fleet, gateway, vehicle --------------------------------------------------------------------------------------
+
+
+class InventoryRowError(InputError):
+    """A line of a fleet inventory is not what it must be; names file and line."""
+
+
+class UnknownVehicleModelError(InputError):
+    """An inventory names a vehicle model that the catalogue lacks."""
+
+
+class DuplicateVinError(InputError):
+    """An inventory lists a vehicle twice, or one that belongs to another fleet."""
+
+
+class FleetKindError(ConflictError):
+    """A fleet cannot change between virtual and real."""
+
+
+class UnknownCampaignError(MissingError):
+    """There is no campaign of that name."""
+
+
+class UnknownVehicleError(MissingError):
+    """There is no vehicle with that VIN, or no such action of it."""
+
+
+class SequenceTakenError(ConflictError):
+    """A release sequence already stands for other content."""
+
+
+class BundleSetIncompleteError(RefusedError):
+    """A release lacks the bundle of one of its platforms: all platforms or none."""
+
+
+class VirtualOnlyError(RefusedError):
+    """A bundle whose evidence is enough only for a virtual fleet was meant for a real one."""
+
+
+class NoVehicleError(RefusedError):
+    """No vehicle of the fleet needs the release."""
+
+
+class CampaignChangedError(ConflictError):
+    """Somebody else changed the campaign in between."""
+
+
+class AuditBrokenError(VerificationError):
+    """The chain of events in the database has been altered."""
+
+
+class DdiFormatError(InputError):
+    """A message of the update protocol is garbage."""
+
+
+class GatewayConfigError(InputError):
+    """The gateway cannot start as configured."""
 
 
 class VehicleDiskError(RemoteError):
@@ -295,3 +379,23 @@ class FaultPlanError(InputError):
 
 
 # --- agent and steps ----------------------------------------------------------------------------------------------
+
+
+class InternalError(NwmError):
+    """A defect of nwmctl itself, caught at the border of a step."""
+
+
+class StepFailedError(NwmError):
+    """A run ended because a step failed and no remedy was left; carries the step's own exit code."""
+
+
+class RunUnknownError(InputError):
+    """No run of that name is in this workspace."""
+
+
+class RunMismatchError(ConflictError):
+    """A run cannot be resumed with another release than it was started with."""
+
+
+class PlanError(InputError):
+    """What is asked for cannot be planned (an unknown platform, nothing to do)."""

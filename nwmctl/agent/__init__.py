@@ -1,0 +1,1 @@
+"""What to do next, and why: plan, runner, journal, policy, guard. Knows no compiler and no protocol."""

@@ -6,12 +6,16 @@ Every figure carries source and confidence; what nobody knows is written as unkn
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.chassis import Chassis
 from nwmctl.domain.figure import Confidence, Figure
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
 class Role(StrEnum):
@@ -71,6 +75,7 @@ class Build:
     note: str = ""
 
     def __post_init__(self) -> None:
+        _refuse_odd_name("build", self.name)
         if not self.recipes:
             raise ValueError("a build needs at least one recipe")
 
@@ -86,6 +91,17 @@ class Variant:
     builds: tuple[Build, ...]
     source: str
     confidence: Confidence
+
+    def __post_init__(self) -> None:
+        _refuse_odd_name("variant", self.name)
+        _refuse_odd_name("revision", self.revision)
+        _refuse_twice("build", [build.name for build in self.builds])
+        _refuse_twice("build for the role", [role for build in self.builds for role in build.roles])
+        seated = {seat.role for seat in self.seats}
+        for build in self.builds:
+            for role in build.roles:
+                if role not in seated:
+                    raise ValueError(f"the build '{build.name}' is for the role '{role}', for which no chip has a seat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +140,12 @@ class PlatformProfile:
 
     def __post_init__(self) -> None:
         chips = {chip.name for chip in self.chips}
+        _refuse_odd_name("platform", self.name)
+        _refuse_odd_name("board", self.board)
         _refuse_twice("chip", [chip.name for chip in self.chips])
         _refuse_twice("variant", [variant.name for variant in self.variants])
+        _refuse_twice("revision", [variant.revision for variant in self.variants])
         for variant in self.variants:
-            _refuse_twice("build", [build.name for build in variant.builds])
             for name in [seat.chip for seat in variant.seats] + [build.chip for build in variant.builds]:
                 if name not in chips:
                     raise ValueError(f"variant '{variant.name}' names the chip '{name}', which the profile lacks")
@@ -141,6 +159,9 @@ class PlatformProfile:
         ]:
             if figure.value is not None and figure.value <= 0:
                 raise ValueError(f"{what} is {figure.value:g} {figure.unit}, it must be positive")
+        share = self.budget.bandwidth_share.value
+        if share is not None and share > 1:
+            raise ValueError(f"bandwidth share is {share:g}, a share lies above 0 and up to 1")
         if bool(self.runtime_driver) != (self.runtime_driver_confidence is not Confidence.UNKNOWN):
             raise ValueError("a runtime_driver needs a runtime_driver_confidence, an unknown one is left out")
 
@@ -167,6 +188,9 @@ class VehicleModel:
     source: str
     confidence: Confidence
 
+    def __post_init__(self) -> None:
+        _refuse_odd_name("vehicle model", self.code)
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -182,7 +206,13 @@ class Catalogue:
         return tuple(vehicle for vehicle in self.vehicles if vehicle.platform == platform)
 
 
-def _refuse_twice(what: str, names: list[str]) -> None:
+def _refuse_odd_name(what: str, name: str) -> None:
+    # These names become file names, URL parts and SWUpdate's "board:revision".
+    if not _NAME.match(name):
+        raise ValueError(f"the {what} '{name[:80]}' is not a name: lowercase letters, digits, '.', '_' and '-' only")
+
+
+def _refuse_twice(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"the {what} '{name}' is listed twice")

@@ -8,6 +8,8 @@ from enum import StrEnum
 from nwmctl.domain.digest import Digest
 
 Scalar = str | int | float | bool
+Json = object
+"""What a step's parameters are made of: the plain JSON form of a dataclass of ``domain/work``, never looked into."""
 
 
 class StepState(StrEnum):
@@ -35,17 +37,19 @@ class OutputRef:
 class PlannedStep:
     """A node of the plan. ``inputs`` name digests known now or outputs of earlier steps; ``reason`` says why it is
     in the plan. ``adjustable`` lists the alternatives of a parameter that the agent may choose from, in order: a
-    remedy is a new attempt with another value, never a looser one."""
+    remedy is a new attempt with another value, never a looser one. ``repair`` names the earlier step whose
+    alternatives may be tried when this step's outcome raises a concern."""
 
     id: str
     step: str
-    parameters: dict[str, object]
+    parameters: Json
     inputs: dict[str, Digest | OutputRef]
     reason: str
     after: tuple[str, ...] = ()
     """Steps that must have ended well although nothing of theirs is an input."""
     platform: str = ""
-    adjustable: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    adjustable: dict[str, tuple[Json, ...]] = field(default_factory=dict)
+    repair: str = ""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -55,7 +59,12 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step leaves: digests in the content store, and a few scalars for people."""
+    """What a step leaves: digests in the content store, and a few scalars for people.
+
+    ``concern`` is set where the step ended well but what it found is not good (a check failed): the agent may then
+    repair an earlier step.
+    """
 
     outputs: dict[str, Digest]
     summary: dict[str, Scalar] = field(default_factory=dict)
+    concern: str = ""

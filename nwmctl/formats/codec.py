@@ -87,6 +87,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _read(kind: Any, plain: object, source: Source, path: Path) -> Any:
+    if kind is object:
+        return plain  # a field that this reader hands on unread
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _read_union(get_args(kind), plain, source, path)

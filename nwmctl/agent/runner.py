@@ -1,0 +1,294 @@
+"""Executes a plan: independent steps in parallel, results from the store, every decision journalled.
+
+Invariants: an event is in the journal before its consequence happens; a pure step with a stored result never runs;
+after a kill at any moment the same journal and store continue the run without redoing a finished step. The runner
+moves digests and never looks at what they mean.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nwmctl.agent.graph import downstream, ordered, remaining
+from nwmctl.agent.journal import Journal, fold
+from nwmctl.agent.policy import Decision, Guard, Situation
+from nwmctl.domain.clock import Clock, Sleep
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.event import Decided, Event, Remedy, RunEnded, RunState, StepFailed, StepFinished, StepStarted
+from nwmctl.domain.step import Json, Outcome, OutputRef, PlannedStep, StepState
+from nwmctl.errors import InternalError, NwmError
+
+Progress = Callable[[str, float], None]
+
+
+class StepCode(Protocol):
+    """A step's code as the runner needs it (``steps.base.Step``)."""
+
+    @property
+    def pure(self) -> bool: ...
+
+    def key(self, parameters: Json, inputs: Mapping[str, Digest]) -> Digest: ...
+
+    def run(self, parameters: Json, inputs: Mapping[str, Digest], progress: Progress) -> Outcome: ...
+
+
+class ResultStore(Protocol):
+    """Where results of pure steps are found and kept."""
+
+    def load(self, key: Digest) -> Outcome | None: ...
+
+    def save(self, key: Digest, outcome: Outcome) -> None: ...
+
+
+class Listener(Protocol):
+    """Told of everything, from several threads; must be quick and must not raise."""
+
+    def event(self, event: Event) -> None: ...
+
+    def progress(self, step: str, text: str, share: float) -> None: ...
+
+
+@dataclass(slots=True)
+class RunResult:
+    """How a run ended. ``problem`` is the refusal that ended it, by step."""
+
+    state: RunState
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    states: dict[str, StepState] = field(default_factory=dict)
+    durations: dict[str, float] = field(default_factory=dict)
+    problems: dict[str, NwmError] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)
+    """Running steps whose input has been replaced under them."""
+
+
+class _GivenUp(Exception):
+    """A step ended without a result; the decision says why."""
+
+    def __init__(self, decision: Decision, problem: NwmError) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+        self.problem = problem
+
+
+class Runner:
+    """Runs one plan under one journal."""
+
+    def __init__(
+        self,
+        steps: Mapping[str, StepCode],
+        results: ResultStore,
+        journal: Journal,
+        guard: Guard,
+        clock: Clock,
+        sleep: Sleep,
+        listener: Listener,
+        workers: int,
+    ) -> None:
+        self._steps = steps
+        self._results = results
+        self._journal = journal
+        self._guard = guard
+        self._clock = clock
+        self._sleep = sleep
+        self._listener = listener
+        self._workers = workers
+        self._history = fold(journal.events)
+        self._choices: dict[str, dict[str, int]] = {k: dict(v) for k, v in self._history.choices.items()}
+        self._attempts = {event.step: event.attempt for event in journal.events if isinstance(event, StepStarted)}
+        self._key_locks: dict[Digest, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def run(self, plan: Sequence[PlannedStep], expected_s: Mapping[str, float]) -> RunResult:
+        """Execute the plan. ``expected_s`` are durations seen earlier, for the order only."""
+        plan = ordered(plan)
+        by_id = {step.id: step for step in plan}
+        priority = remaining(plan, lambda step: expected_s.get(step.id, 1.0))
+        result = RunResult(RunState.RUNNING, states=dict.fromkeys(by_id, StepState.PENDING))
+        running: dict[Future[StepFinished], str] = {}
+        # Not a `with` block: its exit would wait for running steps after Ctrl-C.
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="step")
+        try:
+            while True:
+                for step in self._ready(plan, priority, result)[: self._workers - len(running)]:
+                    result.states[step.id] = StepState.RUNNING
+                    running[pool.submit(self._attempts_at, step, _resolve(step, result.outcomes))] = step.id
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    self._settle(by_id[running.pop(future)], future, plan, result)
+        except KeyboardInterrupt:
+            self._note(RunEnded(self._clock.now_us(), RunState.INTERRUPTED, "interrupted by the user"))
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return self._end(result)
+
+    def _ready(
+        self, plan: Sequence[PlannedStep], priority: Mapping[str, float], result: RunResult
+    ) -> list[PlannedStep]:
+        good = {name for name, state in result.states.items() if state in (StepState.DONE, StepState.CACHED)}
+        ready = [step for step in plan if result.states[step.id] is StepState.PENDING and step.needs <= good]
+        return sorted(ready, key=lambda step: -priority[step.id])
+
+    def _settle(
+        self, step: PlannedStep, future: Future[StepFinished], plan: Sequence[PlannedStep], result: RunResult
+    ) -> None:
+        if step.id in result.stale:
+            # It worked on the output of an attempt that has been replaced since; neither end counts.
+            result.stale.discard(step.id)
+            result.states[step.id] = StepState.PENDING
+            return
+        try:
+            done = future.result()
+        except _GivenUp as end:
+            self._fail(step, end.problem, plan, result)
+            return
+        result.states[step.id] = done.state
+        result.durations[step.id] = result.durations.get(step.id, 0.0) + done.duration_s
+        result.outcomes[step.id] = Outcome(done.outputs, done.summary, done.concern)
+        if done.concern and step.repair:
+            self._repair(step, done.concern, plan, result)
+
+    def _fail(self, step: PlannedStep, problem: NwmError, plan: Sequence[PlannedStep], result: RunResult) -> None:
+        result.states[step.id] = StepState.FAILED
+        result.problems[step.id] = problem
+        for name in downstream(plan, step.id):
+            result.states[name] = StepState.BLOCKED
+
+    def _repair(self, step: PlannedStep, concern: str, plan: Sequence[PlannedStep], result: RunResult) -> None:
+        """A concern may send an earlier step to its next alternative; everything after that step runs again."""
+        cause = next(other for other in plan if other.id == step.repair)
+        if self._decide(cause, None, concern).remedy is not Remedy.ADJUST:
+            return  # the evidence stands as it is; the signer refuses it with every reason
+        for name in (cause.id, *downstream(plan, cause.id)):
+            if result.states[name] is StepState.RUNNING:
+                result.stale.add(name)
+            else:
+                result.states[name] = StepState.PENDING
+                result.outcomes.pop(name, None)
+
+    def _end(self, result: RunResult) -> RunResult:
+        asked = [problem for problem in result.problems.values() if problem.exit_code == 10]
+        if not result.problems:
+            result.state, reason = RunState.DONE, "every step ended well"
+        elif asked:
+            result.state, reason = RunState.WAITING, asked[0].what
+        else:
+            first = next(iter(result.problems))
+            result.state, reason = RunState.FAILED, f"{first}: {result.problems[first].what}"
+        self._note(RunEnded(self._clock.now_us(), result.state, reason))
+        return result
+
+    # --- one step, in a worker thread ---
+
+    def _attempts_at(self, step: PlannedStep, inputs: dict[str, Digest]) -> StepFinished:
+        retries = 0
+        while True:
+            code = self._steps[step.step]
+            parameters = self._chosen(step)
+            attempt = self._attempts[step.id] = self._attempts.get(step.id, 0) + 1
+            try:
+                key = code.key(parameters, inputs)
+                with self._alone(key):
+                    return self._attempt(step, code, parameters, inputs, key, attempt)
+            except NwmError as refusal:
+                problem = refusal
+            except Exception as defect:
+                problem = InternalError(
+                    f"step '{step.id}' met a defect of nwmctl: {type(defect).__name__}: {defect}",
+                    why="the code did something that it should not do",
+                    next="report this with the output of `nwmctl runs show`",
+                )
+                problem.__cause__ = defect
+            self._note(
+                StepFailed(
+                    self._clock.now_us(), step.id, attempt, type(problem).__name__,
+                    problem.what, problem.why, problem.next,
+                )
+            )  # fmt: skip
+            decision = self._decide(step, problem, "", retries)
+            match decision.remedy:
+                case Remedy.RETRY:
+                    retries += 1
+                    self._sleep(decision.wait_s)
+                case Remedy.ADJUST:
+                    retries = 0
+                case Remedy.ASK | Remedy.ABORT:
+                    raise _GivenUp(decision, problem)
+
+    def _attempt(
+        self, step: PlannedStep, code: StepCode, parameters: Json, inputs: dict[str, Digest], key: Digest, attempt: int
+    ) -> StepFinished:
+        before = self._history.finished.get(step.id)
+        if code.pure:
+            begun = self._clock.monotonic()
+            stored = self._results.load(key)
+            if stored is not None:
+                return self._finish(step, attempt, key, StepState.CACHED, begun, stored)
+        elif before is not None and before.key == key:
+            outcome = Outcome(before.outputs, before.summary, before.concern)
+            return self._finish(step, attempt, key, StepState.CACHED, self._clock.monotonic(), outcome)
+        self._note(StepStarted(self._clock.now_us(), step.id, attempt, key))
+        begun = self._clock.monotonic()
+        outcome = code.run(parameters, inputs, lambda text, share: self._listener.progress(step.id, text, share))
+        if code.pure:
+            self._results.save(key, outcome)
+        return self._finish(step, attempt, key, StepState.DONE, begun, outcome)
+
+    def _finish(
+        self, step: PlannedStep, attempt: int, key: Digest, state: StepState, begun: float, outcome: Outcome
+    ) -> StepFinished:
+        seconds = round(self._clock.monotonic() - begun, 6)
+        now = self._clock.now_us()
+        event = StepFinished(
+            now, step.id, attempt, key, state, seconds, outcome.outputs, outcome.summary, outcome.concern
+        )
+        self._note(event)
+        return event
+
+    def _decide(self, step: PlannedStep, problem: NwmError | None, concern: str, retries: int = 0) -> Decision:
+        with self._lock:
+            choices = self._choices.setdefault(step.id, {})
+            attempt = self._attempts.get(step.id, 1)
+            counts = {name: len(values) for name, values in step.adjustable.items()}
+            decision = self._guard.decide(Situation(step.id, attempt, retries, problem, concern, counts, dict(choices)))
+            self._note(
+                Decided(
+                    self._clock.now_us(), step.id, attempt, decision.remedy, decision.rule, decision.reason,
+                    decision.wait_s, decision.parameter, decision.choice,
+                )
+            )  # fmt: skip
+            if decision.remedy is Remedy.ADJUST:
+                choices[decision.parameter] = decision.choice
+            return decision
+
+    def _chosen(self, step: PlannedStep) -> Json:
+        """The step's parameters with the alternatives that the agent has chosen."""
+        choices = self._choices.get(step.id, {})
+        if not choices or not isinstance(step.parameters, dict):
+            return step.parameters
+        return {**step.parameters, **{name: step.adjustable[name][index] for name, index in choices.items()}}
+
+    def _alone(self, key: Digest) -> threading.Lock:
+        # Two steps of one plan may have the same key: the second waits and then finds the first one's result.
+        with self._lock:
+            return self._key_locks.setdefault(key, threading.Lock())
+
+    def _note(self, event: Event) -> None:
+        self._journal.append(event)
+        self._listener.event(event)
+
+
+def _resolve(step: PlannedStep, outcomes: Mapping[str, Outcome]) -> dict[str, Digest]:
+    """Input digests of a step; an output that an earlier step did not produce is simply absent."""
+    inputs: dict[str, Digest] = {}
+    for name, source in step.inputs.items():
+        if not isinstance(source, OutputRef):
+            inputs[name] = source
+        elif source.output in outcomes[source.step].outputs:
+            inputs[name] = outcomes[source.step].outputs[source.output]
+    return inputs

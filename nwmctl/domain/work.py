@@ -1,0 +1,114 @@
+"""The work orders of the steps: what each step is asked for, besides its input digests.
+
+The plan writes them, the step reads them back, strictly; in between they are plain JSON that is hashed into the
+step's key. So a field here decides a result, and a field that does not decide a result has no place here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nwmctl.domain.artifact import Recipe
+from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.policy import RuleTable
+
+
+class StepName(StrEnum):
+    """The steps, in the order of the road."""
+
+    PULL = "pull"
+    COMPILE = "compile"
+    VALIDATE = "validate"
+    BUNDLE = "bundle"
+    SIGN = "sign"
+    STAGE = "stage"
+    PUBLISH = "publish"
+    ROLLOUT = "rollout"
+
+
+@dataclass(frozen=True, slots=True)
+class PullWork:
+    """Fetch a model package and check it. Input ``model``: the digest that it must have."""
+
+    uri: str
+    trusted_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompileWork:
+    """Compile one model for one unit of a chip. Inputs ``card``, ``weights``."""
+
+    unit: str
+    recipe: Recipe
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateWork:
+    """Check one artifact for one build. Inputs ``card``, ``weights``, ``golden``, ``profile``, ``payload``,
+    ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``."""
+
+    platform: str
+    variant: str
+    build: str
+    margins: dict[str, dict[str, float]]
+    scenarios: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRulesWork:
+    """Which rules of the policy hold and how the release tightens them."""
+
+    virtual: bool
+    tighten: RuleTable = field(default_factory=dict)
+    approvals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BundleWork:
+    """Assemble one platform's bundle. Inputs ``profile``, ``catalogue``, ``card``, ``policy`` and, for each build,
+    ``payload:V/B``, ``manifest:V/B``, ``evidence:V/B`` (V the variant, B the build)."""
+
+    release: str
+    sequence: int
+    kind: BundleKind
+    platform: str
+    virtual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignWork:
+    """Have a bundle signed. Inputs as the bundle's, and ``bundle``, ``description``, ``policy_signature``."""
+
+    rules: FleetRulesWork
+    safety_keys: tuple[str, ...]
+    bundle: BundleWork
+
+
+@dataclass(frozen=True, slots=True)
+class StageWork:
+    """Bring signed bundles and versioned metadata to every mirror. Inputs ``swu:P``, ``bundle:P``, and
+    ``return-swu:P``, ``return-bundle:P`` for each platform P."""
+
+    release: str
+    sequence: int
+    platforms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishWork:
+    """Write the timestamp, then enable the assignments in one transaction. Input ``staged``."""
+
+    release: str
+    sequence: int
+    platforms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutWork:
+    """Open the campaign. Input ``published``."""
+
+    release: str
+    sequence: int

@@ -1,0 +1,81 @@
+"""An append-only log of text records: framed, chained, fsynced.
+
+One record is one line: 16 hexadecimal digits, a space, the record, a newline. The digits are the beginning of
+sha256(digits of the line before + record), so they are at once a checksum and a chain: a record cannot be damaged,
+removed or moved without notice. A torn last line is what a crash leaves; it is cut off at the next opening. Damage
+before that is refused. Does not know what the records mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from nwmctl.errors import LogCorruptError
+from nwmctl.storage.content import sync_folder
+
+_DIGITS = 16
+_START = "0" * _DIGITS
+
+
+class AppendLog:
+    """A log opened for appending. One writer at a time: the caller holds the workspace lock."""
+
+    def __init__(self, path: Path) -> None:
+        new = not path.exists()
+        self._file = path.open("a+b", buffering=0)
+        try:
+            self._file.seek(0)
+            self.records, self._chain, whole = _parse(self._file.read(), path)
+            self._file.truncate(whole)
+        except BaseException:
+            self._file.close()
+            raise
+        if new:
+            sync_folder(path.parent)
+
+    def append(self, record: str) -> None:
+        """Write one record (no newline in it); it is on disk when this returns."""
+        if "\n" in record:
+            raise ValueError("a record is one line")
+        chain = _link(self._chain, record)
+        self._file.write(f"{chain} {record}\n".encode())
+        os.fsync(self._file.fileno())
+        self._chain = chain
+        self.records.append(record)
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._file.close()
+
+
+def read_log(path: Path) -> list[str]:
+    """The whole records of a log that may be in use. Raises LogCorruptError."""
+    return _parse(path.read_bytes(), path)[0]
+
+
+def _link(before: str, record: str) -> str:
+    return hashlib.sha256(f"{before} {record}".encode()).hexdigest()[:_DIGITS]
+
+
+def _parse(data: bytes, path: Path) -> tuple[list[str], str, int]:
+    """Records, last chain value, length of the whole part in bytes."""
+    records: list[str] = []
+    chain, whole = _START, 0
+    lines = data.split(b"\n")
+    for index, line in enumerate(lines[:-1]):
+        record = line[_DIGITS + 1 :].decode("utf-8", "replace")
+        expected = _link(chain, record)
+        if line[: _DIGITS + 1] != f"{expected} ".encode():
+            if index == len(lines) - 2 and not lines[-1]:
+                break  # the last line: a crash can leave blocks of it unwritten
+            raise LogCorruptError(
+                f"{path.name} is damaged at record {index + 1}",
+                why="a record does not continue the chain of checksums, and records follow it",
+                next="restore the file from a backup; the content store keeps finished steps, so a new run is cheap",
+            )
+        records.append(record)
+        chain = expected
+        whole += len(line) + 1
+    return records, chain, whole
