@@ -22,11 +22,12 @@ def parse(data: bytes, name: str) -> tuple[Plain, Source]:
         raise source.refuse((), "the file is too large", f"more than {_MAX_BYTES} bytes", "split it")
     try:
         text = data.decode("utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         if node is None:
             raise source.refuse((), "the file is empty", "a mapping is expected", "write the document")
         _note_lines(node, (), lines, source, frozenset())
-        plain: Plain = yaml.safe_load(text)
+        plain: Plain = loader.construct_document(node)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as problem:
         mark = getattr(problem, "problem_mark", None)
         at = f"{name}:{mark.line + 1}" if mark else name
