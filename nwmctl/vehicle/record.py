@@ -1,0 +1,92 @@
+"""What a vehicle is from the factory on, and where its folder keeps what.
+
+``vehicle.json`` holds who the vehicle is; ``root.json`` and ``ca.pem`` are the pinned trust: without them nothing
+could be verified, so they are written at delivery and never fetched. Does not touch slots.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.domain.fleet import Vehicle
+from nwmctl.errors import NwmError, VehicleStateError
+from nwmctl.formats import canonical
+from nwmctl.formats.codec import Source, from_plain, to_plain
+from nwmctl.vehicle import disk
+
+RECORD_NAME = "vehicle.json"
+ROOT_NAME = "root.json"
+CA_NAME = "ca.pem"
+DOWNLOAD_NAME = "download"
+METADATA_NAME = "metadata"
+_SCHEMA = "nwmctl.vehicle/1"
+_VIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleRecord:
+    """Who the vehicle is. ``revision`` is the hardware revision of its compute variant; ``sequence`` the release
+    sequence it leaves the factory with; ``token`` its own secret for the gateway."""
+
+    vin: str
+    vehicle_model: str
+    platform: str
+    variant: str
+    board: str
+    revision: str
+    token: str
+    sequence: int
+
+    def __post_init__(self) -> None:
+        if not _VIN.match(self.vin):
+            raise ValueError(f"vin is {self.vin[:80]!r}, it must be letters, digits, - and _")
+
+    @classmethod
+    def of(cls, vehicle: Vehicle, board: str, revision: str) -> VehicleRecord:
+        """The record of a vehicle of the inventory."""
+        return cls(
+            vehicle.vin, vehicle.vehicle_model, vehicle.platform, vehicle.variant, board, revision, vehicle.token,
+            vehicle.sequence,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedTrust:
+    """What a vehicle believes from the factory on: TUF root metadata and the bundle authority's certificate."""
+
+    root_metadata: bytes
+    ca_pem: bytes
+
+
+def load_record(folder: Path) -> VehicleRecord:
+    """Who lives in this folder. Raises VehicleStateError."""
+    try:
+        plain = canonical.decode(disk.read_file(folder / RECORD_NAME), RECORD_NAME)
+        if not isinstance(plain, dict) or plain.pop("schema", None) != _SCHEMA:
+            raise VehicleStateError(f"{RECORD_NAME} is not {_SCHEMA}", why="another program wrote it", next=_NEXT)
+        return from_plain(VehicleRecord, plain, Source(RECORD_NAME))
+    except VehicleStateError:
+        raise
+    except NwmError as problem:
+        raise VehicleStateError(
+            f"the vehicle in '{folder.name}' does not know who it is", why=problem.what, next=_NEXT
+        ) from problem
+
+
+def load_trust(folder: Path) -> PinnedTrust:
+    """The pinned trust of the vehicle in this folder. Raises VehicleDiskError."""
+    return PinnedTrust(disk.read_file(folder / ROOT_NAME), disk.read_file(folder / CA_NAME))
+
+
+def keep(folder: Path, record: VehicleRecord, trust: PinnedTrust) -> None:
+    """Write who the vehicle is and what it believes; the record goes last."""
+    plain = to_plain(record)
+    assert isinstance(plain, dict)
+    disk.replace_file(folder / ROOT_NAME, trust.root_metadata)
+    disk.replace_file(folder / CA_NAME, trust.ca_pem)
+    disk.replace_file(folder / RECORD_NAME, canonical.encode({"schema": _SCHEMA, **plain}))
+
+
+_NEXT = "deliver the vehicle anew into an empty folder"
