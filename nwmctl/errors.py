@@ -244,6 +244,26 @@ class UntrustedSignatureError(VerificationError):
     """No trusted key has signed these bytes."""
 
 
+class SignatureFormatError(VerificationError):
+    """A bundle's signature is not a CMS signature as nwmctl writes it."""
+
+
+class CertificateUntrustedError(VerificationError):
+    """A bundle's certificate was not issued by the authority that is trusted here."""
+
+
+class CertificateExpiredError(VerificationError):
+    """A bundle's certificate, or its authority's, does not hold at this time."""
+
+
+class CertificatePurposeError(VerificationError):
+    """A bundle's certificate may not sign code."""
+
+
+class ContentSignatureError(VerificationError):
+    """A bundle's description is not the one that was signed."""
+
+
 # --- bundling and publishing --------------------------------------------------------------------------------------
 
 
@@ -399,3 +419,22 @@ class RunMismatchError(ConflictError):
 
 class PlanError(InputError):
     """What is asked for cannot be planned (an unknown platform, nothing to do)."""
+
+
+# --- app ----------------------------------------------------------------------------------------------------------
+
+
+class FileUnreadableError(InputError):
+    """A file that the user named cannot be read."""
+
+
+class PolicySignatureError(VerificationError):
+    """The policy is not what the safety role signed."""
+
+
+class KeysNeededError(MissingError):
+    """A real fleet needs a key folder that the user made."""
+
+
+class ProcessDiedError(NwmError):
+    """A process that nwmctl started (gateway, vehicles) ended by itself."""
