@@ -1,0 +1,112 @@
+"""The artifact under test as the checks see it: a function that either answers or has failed for good.
+
+Whatever a session does (crash, hang, wrong names, wrong shapes, foreign exceptions) becomes ``CandidateFailedError``,
+which only ever becomes a failed check. After the first failure of its process the candidate stays failed: the checks
+that follow say why at once instead of waiting for the same timeout again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.domain.figure import Obtained
+from nwmctl.domain.model import ModelContract
+from nwmctl.errors import CandidateFailedError, MissingError, NwmError
+from nwmctl.toolchains.protocol import Session, Tensors
+from nwmctl.validation.inputs import take
+from nwmctl.validation.subject import OpenSession, Pace, Way
+
+
+class Candidate:
+    """One way of executing an artifact, opened at the first run and closed at the end of the ``with`` block."""
+
+    def __init__(self, contract: ModelContract, way: Way) -> None:
+        self.contract = contract
+        self.way = way
+        self._session: Session | None = None
+        self._failure: CandidateFailedError | None = None
+
+    @property
+    def obtained(self) -> Obtained:
+        """How figures from this candidate are obtained."""
+        return self.way.obtained
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        close_quietly(self._session)
+        self._session = None
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
+        """Outputs for any number of rows, shapes and dtypes as the contract says. Raises CandidateFailedError.
+
+        MissingError passes through: a runtime that is not installed is no fault of the artifact.
+        """
+        outputs = self._answer(inputs)
+        rows = len(next(iter(inputs.values())))
+        for spec in self.contract.outputs:
+            values = outputs.get(spec.name)
+            if values is None:
+                raise _failed(f"output '{spec.name}' is missing", f"it returned {sorted(outputs)}")
+            expected = (rows, *spec.shape[1:])
+            if values.shape != expected or values.dtype != np.dtype(spec.dtype):
+                raise _failed(
+                    f"output '{spec.name}' is {values.dtype}{list(values.shape)}",
+                    f"the contract says {spec.dtype}{list(expected)}",
+                )
+        return outputs
+
+    def run_rows(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
+        """The same, one row at a time, as a vehicle runs it. A quantised graph may answer otherwise in a batch."""
+        rows = len(next(iter(inputs.values())))
+        if self.way.pace is not Pace.BATCH:
+            return self.run(inputs)
+        parts = [self.run(take(inputs, slice(row, row + 1))) for row in range(rows)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _answer(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            if self._session is None:
+                self._session = self.way.open()
+            return self._session.run(inputs)
+        except MissingError:
+            raise
+        except NwmError as problem:
+            self._failure = _failed(problem.what, problem.why)
+        except Exception as problem:  # a session that breaks its protocol is the candidate's fault, not the run's
+            self._failure = _failed(f"it raised {type(problem).__name__}", str(problem)[:300] or "no message")
+        close_quietly(self._session)
+        self._session = None
+        raise self._failure
+
+
+def ask_reference(open_reference: OpenSession, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
+    """What the model as trained answers. Its errors pass: without a reference nothing can be validated."""
+    with open_reference() as session:
+        return session.run(inputs)
+
+
+def close_quietly(session: Session | None) -> None:
+    """End a session whose work is done; a process that dies while it is closed changes no verdict."""
+    if session is None:
+        return
+    try:
+        session.close()
+    except Exception:
+        return
+
+
+def _failed(what: str, why: str) -> CandidateFailedError:
+    return CandidateFailedError(
+        f"the artifact did not answer: {what}", why=why, next="repair the artifact or its recipe and compile again"
+    )

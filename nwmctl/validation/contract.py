@@ -1,0 +1,171 @@
+"""The contract check: the graph is what the card says, and the artifact's answers stay finite and within limits.
+
+The static half reads an ONNX file and executes nothing; the pull step uses it alone. The dynamic half asks the artifact
+one row at a time, over golden, random and extreme inputs. It compares with limits, not with a reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.domain.evidence import Check, CheckResult, Verdict
+from nwmctl.domain.model import ModelContract, TensorSpec
+from nwmctl.errors import CandidateFailedError, ContractBrokenError
+from nwmctl.toolchains.protocol import Tensors
+from nwmctl.validation.candidate import Candidate
+from nwmctl.validation.figures import figure
+from nwmctl.validation.inputs import Golden, extreme_inputs, random_inputs
+from nwmctl.validation.subject import Pace
+
+LIMIT_SLACK = 1e-3
+"""Share of a channel's range by which a value may pass its limit: what a lower precision rounds, and no more."""
+_REPAIR = "compile again with a recipe that keeps the model's outputs within their limits"
+
+
+def check_graph(model_path: Path, contract: ModelContract) -> None:
+    """Compare an ONNX file's inputs and outputs with the contract. Raises ContractBrokenError naming every mismatch."""
+    problems = _contract_problems(contract)
+    graph = _load_graph(model_path)
+    held = {value.name for value in graph.initializer}
+    given = {value.name: value for value in graph.input if value.name not in held}
+    problems += _compare("input", contract.inputs, given)
+    problems += _compare("output", contract.outputs, {value.name: value for value in graph.output})
+    if problems:
+        raise ContractBrokenError(
+            f"the model breaks its contract: {problems[0]}",
+            why="; ".join(problems[1:]) or "the graph and the model card must name the same tensors",
+            next="export the model again, or correct the contract in its model card and sign the card again",
+        )
+
+
+def check_contract(candidate: Candidate, golden: Golden, random_rows: int, seed: int) -> CheckResult:
+    """Ask the artifact at batch 1 and look at every number that comes back."""
+    contract, obtained = candidate.contract, candidate.obtained
+    crawl = candidate.way.pace is Pace.CRAWL
+    groups = {"golden": golden.inputs, "extreme": extreme_inputs(contract, golden)}
+    if not crawl:
+        groups["random"] = random_inputs(contract, golden, random_rows, seed)
+    counts = {name: len(next(iter(rows.values()))) for name, rows in groups.items()}
+    try:
+        answers = {name: candidate.run_rows(rows) for name, rows in groups.items()}
+    except CandidateFailedError as problem:
+        return CheckResult(Check.CONTRACT, Verdict.FAILED, obtained, f"{problem.what}: {problem.why}", (), problem.next)
+    faults = [fault for name, outputs in answers.items() for fault in _faults(contract, outputs, name)]
+    endless = sum(int((~np.isfinite(values)).sum()) for outputs in answers.values() for values in _floats(outputs))
+    asked = " + ".join(f"{count} {name}" for name, count in counts.items())
+    figures = (
+        figure("inputs", sum(counts.values()), "", obtained),
+        figure("values_not_finite", endless, "", obtained, 0.0),
+        figure("channels_out_of_limits", len(faults), "", obtained, 0.0),
+    )
+    seeds = () if crawl else (seed,)
+    if endless or faults:
+        found = [f"{endless} output values are not finite"] if endless else []
+        summary = "; ".join((found + faults)[:4]) + f" ({asked} inputs at batch 1)"
+        return CheckResult(Check.CONTRACT, Verdict.FAILED, obtained, summary, figures, _REPAIR, seeds)
+    summary = f"names, shapes and dtypes match; finite and within limits over {asked} inputs at batch 1"
+    return CheckResult(Check.CONTRACT, Verdict.PASSED, obtained, summary, figures, "", seeds)
+
+
+def _faults(contract: ModelContract, outputs: Tensors, group: str) -> list[str]:
+    """One sentence per output channel that leaves its limits."""
+    said: list[str] = []
+    for spec in contract.outputs:
+        values = outputs[spec.name]
+        for index, channel in enumerate(spec.channels):
+            part = values[..., index].astype(np.float64)
+            part = part[np.isfinite(part)]
+            low = -np.inf if channel.low is None else channel.low
+            high = np.inf if channel.high is None else channel.high
+            slack = LIMIT_SLACK * (high - low) if np.isfinite(high - low) else 0.0
+            outside = part[(part < low - slack) | (part > high + slack)]
+            if outside.size:
+                worst = outside[np.argmax(np.abs(outside))]
+                said.append(
+                    f"{spec.name}.{channel.name} reaches {worst:.4g} {channel.unit} on {group} inputs, "
+                    f"limits are {low:g} to {high:g}"
+                )
+    return said
+
+
+def _floats(outputs: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+    return [values for values in outputs.values() if values.dtype.kind == "f"]
+
+
+# --- the static half ----------------------------------------------------------------------------------------------
+
+
+def _contract_problems(contract: ModelContract) -> list[str]:
+    """What is wrong with the contract itself."""
+    said = [] if contract.rate_hz > 0 else [f"its control rate is {contract.rate_hz:g} Hz, it must be positive"]
+    if contract.control_output not in {spec.name for spec in contract.outputs}:
+        said.append(f"its control output '{contract.control_output}' is not among its outputs")
+    for spec in (*contract.inputs, *contract.outputs):
+        if not spec.shape or (spec.channels and spec.shape[-1] != len(spec.channels)):
+            said.append(f"'{spec.name}' has {len(spec.channels)} channels and the shape {_shown(spec.shape)}")
+    return said
+
+
+def _load_graph(path: Path) -> Any:
+    import onnx
+
+    try:
+        # External data could name any file of this machine; a package's weights are inside the one file it lists.
+        return onnx.load(str(path), load_external_data=False).graph
+    except Exception as problem:  # protobuf's errors are not of one family
+        raise ContractBrokenError(
+            "the model file cannot be read as ONNX",
+            why=f"{type(problem).__name__} while reading '{path.name}'",
+            next="export the model again as one ONNX file",
+        ) from problem
+
+
+def _compare(kind: str, specs: tuple[TensorSpec, ...], found: Mapping[str, Any]) -> list[str]:
+    said = [
+        f"{kind} '{spec.name}' is missing, the graph has {', '.join(sorted(found)) or 'none'}"
+        for spec in specs
+        if spec.name not in found
+    ]
+    said += [
+        f"{kind} '{name}' is in the graph and not in the contract"
+        for name in sorted(found)
+        if name not in {spec.name for spec in specs}
+    ]
+    for spec in specs:
+        if spec.name in found:
+            dtype, shape = _signature(found[spec.name])
+            if dtype != spec.dtype or not _same_shape(spec.shape, shape):
+                said.append(
+                    f"{kind} '{spec.name}' is {dtype}{_shown(shape)} in the graph, "
+                    f"the contract says {spec.dtype}{_shown(spec.shape)}"
+                )
+    return said
+
+
+def _signature(value: Any) -> tuple[str, tuple[int | str, ...]]:
+    """dtype and shape of a graph input or output; a dimension is a number or a symbol."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    try:
+        dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    except (KeyError, TypeError, ValueError):
+        dtype = f"type {tensor.elem_type}"
+    dims = tensor.shape.dim
+    return dtype, tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
+
+
+def _same_shape(promised: tuple[int | str, ...], found: tuple[int | str, ...]) -> bool:
+    """A symbol of the contract wants any symbol; a number wants that number."""
+    return len(promised) == len(found) and all(
+        isinstance(b, str) if isinstance(a, str) else a == b for a, b in zip(promised, found, strict=True)
+    )
+
+
+def _shown(shape: tuple[int | str, ...]) -> str:
+    return f"[{','.join(str(dim) for dim in shape)}]"

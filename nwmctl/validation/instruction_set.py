@@ -1,0 +1,124 @@
+"""The instruction-set check: is the code in the payload of the promised precision, and code that the chip has?
+
+Reads the manifest's ``found`` counts, which were taken out of the payload, never the label. How that is obtained:
+``measured`` where this machine is the chip and the code has run on it; ``assembled`` where an assembler of the chip's
+instruction set accepted the code (machine code of a CPU build is an assembler's output; PTX is only where ptxas took
+it); ``estimated`` for PTX that no assembler has seen, the weakest word there is for something that was looked at.
+Running under an emulator that has every feature proves nothing here and does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nwmctl.domain.artifact import ArtifactManifest, Precision
+from nwmctl.domain.evidence import Check, CheckResult, Verdict
+from nwmctl.domain.figure import Obtained, ResultFigure
+from nwmctl.domain.platform import Build, Chip
+from nwmctl.validation.figures import figure, not_run
+
+EXTENSIONS: Mapping[str, str] = {
+    "sdot": "dotprod",
+    "udot": "dotprod",
+    "smmla": "i8mm",
+    "ummla": "i8mm",
+    "usmmla": "i8mm",
+    "usdot": "i8mm",
+    "bfmmla": "bf16",
+    "bfdot": "bf16",
+    "bfmlalb": "bf16",
+    "bfmlalt": "bf16",
+    "fmlal": "fp16fml",
+    "fmlal2": "fp16fml",
+}
+"""Arm instruction -> the extension that a core must have for it."""
+
+IMPLIED: Mapping[str, frozenset[str]] = {
+    "armv9-a": frozenset({"dotprod", "fp16", "fp16fml"}),
+}
+"""Extensions that an architecture level makes mandatory; whatever else a chip has, its profile lists by name."""
+
+TENSOR_CORE = ("mma", "wmma")
+ASSEMBLER = "ptxas"
+"""Key of ``found`` that counts the kernels which the assembler accepted."""
+_OTHER_RECIPE = "compile with another recipe, or correct the profile's recipe"
+
+
+def check_instruction_set(manifest: ArtifactManifest, build: Build, chip: Chip, *, ran_on_chip: bool) -> CheckResult:
+    """Judge what was found in the payload. ``ran_on_chip``: this machine is the chip, and the artifact answered."""
+    if not manifest.found:
+        return not_run(
+            Check.INSTRUCTION_SET,
+            "nothing was read out of this payload",
+            "give the toolchain an inspection that counts instructions or operators",
+        )
+    obtained = _obtained(manifest, build, ran_on_chip)
+    tensor = _tensor_core(manifest)
+    wrong = _precision_faults(manifest)
+    if build.unit == "gpu":
+        wrong += _gpu_faults(manifest, chip, tensor)
+    lacking = _lacking(manifest, chip)
+    figures: tuple[ResultFigure, ...] = (
+        figure("instructions_the_chip_may_lack", sum(lacking.values()), "", obtained, 0.0),
+    )
+    if build.unit == "gpu":
+        figures += (figure("tensor_core_instructions", tensor, "", obtained),)
+    if wrong:
+        return CheckResult(Check.INSTRUCTION_SET, Verdict.FAILED, obtained, "; ".join(wrong), figures, _OTHER_RECIPE)
+    if lacking:
+        need = sorted({EXTENSIONS[name] for name in lacking})
+        summary = f"{_counted(lacking)} need {', '.join(need)}, which the profile does not list for {chip.name}"
+        next = f"list {', '.join(need)} among the instruction sets of {chip.name} with a source, or compile without"
+        return CheckResult(Check.INSTRUCTION_SET, Verdict.INCONCLUSIVE, obtained, summary, figures, next)
+    return CheckResult(Check.INSTRUCTION_SET, Verdict.PASSED, obtained, _summary(manifest, build, tensor), figures)
+
+
+def _obtained(manifest: ArtifactManifest, build: Build, ran_on_chip: bool) -> Obtained:
+    if ran_on_chip:
+        return Obtained.MEASURED
+    if build.unit == "cpu" or manifest.found.get(ASSEMBLER, 0) > 0:
+        return Obtained.ASSEMBLED
+    return Obtained.ESTIMATED
+
+
+def _precision_faults(manifest: ArtifactManifest) -> list[str]:
+    asked, found = manifest.recipe.precision, manifest.found_precision
+    return [] if asked is found else [f"the recipe asks for {asked} and the payload holds {found} code"]
+
+
+def _gpu_faults(manifest: ArtifactManifest, chip: Chip, tensor: int) -> list[str]:
+    said: list[str] = []
+    if manifest.instruction_set not in chip.instruction_sets:
+        listed = ", ".join(chip.instruction_sets)
+        said.append(f"the code is for {manifest.instruction_set}, {chip.name} has {listed}")
+    if manifest.recipe.precision in (Precision.FP16, Precision.BF16) and not tensor:
+        said.append(f"{manifest.recipe.precision} code without a single tensor-core instruction")
+    return said
+
+
+def _tensor_core(manifest: ArtifactManifest) -> int:
+    return sum(count for name, count in manifest.found.items() if name.split(".")[0] in TENSOR_CORE)
+
+
+def _lacking(manifest: ArtifactManifest, chip: Chip) -> dict[str, int]:
+    """Found instructions whose extension the profile neither lists nor implies."""
+    has = set(chip.instruction_sets).union(*(IMPLIED.get(name, frozenset()) for name in chip.instruction_sets))
+    return {
+        name: count
+        for name, count in sorted(manifest.found.items())
+        if count and name in EXTENSIONS and EXTENSIONS[name] not in has
+    }
+
+
+def _summary(manifest: ArtifactManifest, build: Build, tensor: int) -> str:
+    most = dict(sorted(manifest.found.items(), key=lambda item: (-item[1], item[0]))[:3])
+    text = f"{manifest.found_precision} code for {manifest.instruction_set}: {_counted(most)}"
+    if build.unit == "gpu":
+        text += f"; {tensor} tensor-core instructions"
+        if manifest.jit_in_vehicle:
+            text += f"; the driver {manifest.needs.driver or 'in the vehicle'} compiles it further"
+    return text
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -1,0 +1,92 @@
+"""The latency check: measured where the chip is, and nowhere else.
+
+Only the virtual platform's chip is this machine. An emulator's or a host twin's time says nothing about a vehicle, so
+every other build is ``not_run`` and told which bench would settle it. Measured latency differs from run to run; it is
+therefore measured on request only, so that the other evidence keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.domain.clock import Clock
+from nwmctl.domain.evidence import Check, CheckResult, Verdict
+from nwmctl.domain.figure import Obtained
+from nwmctl.errors import CandidateFailedError
+from nwmctl.validation.candidate import Candidate
+from nwmctl.validation.figures import against, figure, not_run
+from nwmctl.validation.inputs import Golden, take
+from nwmctl.validation.subject import Settings, Subject
+
+P50, P99 = "latency_p50_ms", "latency_p99_ms"
+_WARM_UP = 10
+
+
+def check_latency(subject: Subject, settings: Settings, here: Candidate | None, golden: Golden) -> CheckResult:
+    """Batch-1 latency over the session's border; ``here`` is the candidate that runs on the platform's own chip."""
+    chip = subject.build.chip
+    if here is None:
+        return not_run(
+            Check.LATENCY,
+            f"no {chip} within reach; neither an emulator nor this host tells its latency",
+            f"measure on a bench that carries a {chip} of {subject.profile.title}",
+        )
+    if not settings.measure_latency or settings.clock is None:
+        return not_run(
+            Check.LATENCY,
+            "not asked for: a measured latency differs from run to run and would change the evidence's bytes",
+            "validate again with latency measurement switched on",
+        )
+    try:
+        spent = _measure(here, golden, settings.latency_runs, settings.clock)
+    except CandidateFailedError as problem:
+        summary = f"{problem.what}: {problem.why}"
+        return CheckResult(Check.LATENCY, Verdict.FAILED, here.obtained, summary, (), problem.next)
+    return _judge(subject, settings, spent, here.obtained)
+
+
+def _measure(here: Candidate, golden: Golden, runs: int, clock: Clock) -> NDArray[np.float64]:
+    """Milliseconds per call."""
+    spent = np.empty(runs)
+    for run in range(-_WARM_UP, runs):
+        row = run % golden.rows
+        inputs = take(golden.inputs, slice(row, row + 1))
+        begin = clock.monotonic()
+        here.run(inputs)
+        if run >= 0:
+            spent[run] = (clock.monotonic() - begin) * 1e3
+    return spent
+
+
+def _judge(subject: Subject, settings: Settings, spent: NDArray[np.float64], obtained: Obtained) -> CheckResult:
+    p50, p99 = (float(np.percentile(spent, share)) for share in (50, 99))
+    figures = (
+        figure("runs", len(spent), "", obtained),
+        figure(P50, p50, "ms", obtained),
+        figure(P99, p99, "ms", obtained),
+    )
+    limits: Mapping[str, float] = settings.margins(subject.profile.name, Check.LATENCY)
+    budget = subject.profile.budget.latency.value
+    if budget is not None:
+        limits = {**limits, P99: min(budget, limits.get(P99, budget))}
+    judged = against(limits, figures)
+    where = f"{len(spent)} runs at batch 1 on this machine"
+    if judged.exceeded:
+        return CheckResult(
+            Check.LATENCY, Verdict.FAILED, obtained, f"{'; '.join(judged.exceeded)} ({where})", judged.figures
+        )
+    if not limits or judged.missing:
+        return CheckResult(
+            Check.LATENCY,
+            Verdict.INCONCLUSIVE,
+            obtained,
+            f"no limit to compare p99 {p99:.3g} ms with ({where})",
+            judged.figures,
+            "name a latency budget in the profile or a margin in the policy",
+        )
+    return CheckResult(
+        Check.LATENCY, Verdict.PASSED, obtained, f"p50 {p50:.3g} ms, p99 {p99:.3g} ms ({where})", judged.figures
+    )
