@@ -179,6 +179,42 @@ class WriterClosedError(ConflictError):
 # --- sources ------------------------------------------------------------------------------------------------------
 
 
+class SourceUriError(InputError):
+    """A model's URI cannot be understood."""
+
+
+class SourceUnavailableError(RemoteError):
+    """A source has no such file, forbids it, or stopped answering."""
+
+
+class SourceBackendMissingError(MissingError):
+    """A URI's scheme needs a package that is not installed."""
+
+
+class DigestMismatchError(VerificationError):
+    """Fetched bytes do not have the digest that was promised for them."""
+
+
+class SizeMismatchError(VerificationError):
+    """A fetched file is longer or shorter than was promised."""
+
+
+class SignatureUnknownError(VerificationError):
+    """A model card is not signed by a key that the release trusts."""
+
+
+class SignatureOfOtherCardError(VerificationError):
+    """The signature beside a model card was made for another card."""
+
+
+class CardContentError(InputError):
+    """A model card lists files that a package cannot have."""
+
+
+class DestinationError(InputError):
+    """The place where fetched files shall go cannot be written, or holds something else."""
+
+
 # --- toolchains and compiler --------------------------------------------------------------------------------------
 
 
@@ -264,7 +300,74 @@ class ContentSignatureError(VerificationError):
     """A bundle's description is not the one that was signed."""
 
 
+# --- remote -------------------------------------------------------------------------------------------------------
+
+
+class HostKeyError(VerificationError):
+    """A host showed another key than the pinned one, or none is pinned."""
+
+
+class HostKeyFormatError(InputError):
+    """A pinned host key is not written as type and base64."""
+
+
+class IdentityError(InputError):
+    """The private key for a login is missing or cannot be read."""
+
+
+class LoginRefusedError(RemoteError):
+    """A host does not accept the login."""
+
+
+class HostUnreachableError(RemoteError):
+    """A host does not answer, or the connection broke."""
+
+
+class RemoteFileError(RemoteError):
+    """A host answered, but a file operation on it failed."""
+
+
 # --- bundling and publishing --------------------------------------------------------------------------------------
+
+
+class MirrorUriError(InputError):
+    """A mirror's address cannot be understood."""
+
+
+class MirrorNameError(InputError):
+    """A name cannot be the name of a file on a mirror."""
+
+
+class MirrorWriteError(RemoteError):
+    """A mirror's folder cannot be written or read."""
+
+
+class MirrorConflictError(ConflictError):
+    """A mirror already has this name with other content, or one name was asked for twice."""
+
+
+class MirrorReadBackError(VerificationError):
+    """What a mirror returns is not what was sent to it."""
+
+
+class StagedFileChangedError(VerificationError):
+    """A local file is no longer what was planned to be staged."""
+
+
+class TimestampOlderError(ConflictError):
+    """A mirror already has a timestamp of the same or a higher version with other content."""
+
+
+class PublishInterruptedError(RemoteError):
+    """Some mirrors have the timestamp and others do not; running again finishes."""
+
+
+class TrainIncompleteError(RefusedError):
+    """A release train lacks a platform or a bundle."""
+
+
+class TrainMismatchError(RefusedError):
+    """The parts of a release train were not built from the same release."""
 
 
 # --- fleet, gateway, vehicle --------------------------------------------------------------------------------------

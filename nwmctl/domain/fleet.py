@@ -69,3 +69,33 @@ class Vehicle:
     sequence: int
     token: str
     """The vehicle's own secret for the gateway."""
+
+
+class SlotName(StrEnum):
+    """The two slots of a vehicle."""
+
+    A = "a"
+    B = "b"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFact:
+    """What a vehicle says about one slot. ``sequence`` is None where the slot is empty; ``intact`` means that every
+    byte in it was proven against what was installed."""
+
+    sequence: int | None
+    intact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFacts:
+    """What a vehicle says about its slots; it runs the ``active`` one."""
+
+    active: SlotName
+    a: SlotFact
+    b: SlotFact
+
+    @property
+    def running(self) -> SlotFact:
+        """The slot that the vehicle runs."""
+        return self.a if self.active is SlotName.A else self.b
