@@ -1,0 +1,1 @@
+"""The composition root: settings, clocks, steps, processes. Joins everything and knows no craft."""

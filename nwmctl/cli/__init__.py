@@ -1,0 +1,1 @@
+"""typer commands: parse, call, render. Decides nothing. stdout is data, stderr is talk."""

@@ -34,7 +34,8 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """First record of a journal. ``command`` is what the user asked for, ``plan`` the whole plan with reasons."""
+    """First record of a journal. ``command`` is what the user asked for, ``plan`` the whole plan with reasons,
+    ``release_path`` where the release file was (a resumed run reads it again, and it must not have changed)."""
 
     at_us: int
     run: str
@@ -42,6 +43,7 @@ class RunStarted:
     release: Digest
     version: str
     requested_by: str
+    release_path: str
     plan: tuple[PlannedStep, ...]
 
 

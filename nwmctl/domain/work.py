@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.bundle import BundleKind
-from nwmctl.domain.policy import RuleTable
+from nwmctl.domain.policy import FleetRules, RuleTable
+from nwmctl.domain.release import FleetReference, Mirror, WaveSpec
 
 
 class StepName(StrEnum):
@@ -47,12 +48,12 @@ class CompileWork:
 @dataclass(frozen=True, slots=True)
 class ValidateWork:
     """Check one artifact for one build. Inputs ``card``, ``weights``, ``golden``, ``profile``, ``payload``,
-    ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``."""
+    ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``. ``rules`` hold this platform's alone."""
 
     platform: str
     variant: str
     build: str
-    margins: dict[str, dict[str, float]]
+    rules: FleetRules
     scenarios: int
     seed: int
 
@@ -89,26 +90,32 @@ class SignWork:
 
 @dataclass(frozen=True, slots=True)
 class StageWork:
-    """Bring signed bundles and versioned metadata to every mirror. Inputs ``swu:P``, ``bundle:P``, and
-    ``return-swu:P``, ``return-bundle:P`` for each platform P."""
+    """Bring signed bundles and versioned metadata to every mirror. Inputs ``swu:K/P`` and ``bundle:K/P`` for each
+    bundle kind K and platform P."""
 
     release: str
     sequence: int
     platforms: tuple[str, ...]
+    mirrors: tuple[Mirror, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PublishWork:
-    """Write the timestamp, then enable the assignments in one transaction. Input ``staged``."""
+    """Write the timestamp, then enable the release in one transaction. Inputs as of ``stage``, and ``staged``."""
 
     release: str
     sequence: int
     platforms: tuple[str, ...]
+    mirrors: tuple[Mirror, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutWork:
-    """Open the campaign. Input ``published``."""
+    """Open the campaign on a fleet. Input ``published``."""
 
     release: str
     sequence: int
+    fleet: FleetReference
+    waves: tuple[WaveSpec, ...]
+    max_attempts: int
+    poll_s: float

@@ -10,6 +10,7 @@ from nwmctl.formats.canonical import Plain
 from nwmctl.formats.codec import Path, Source
 
 _MAX_BYTES = 4 << 20
+_MAX_KEYS = 200_000
 
 
 def parse(data: bytes, name: str) -> tuple[Plain, Source]:
@@ -42,6 +43,11 @@ def _note_lines(node: object, path: Path, lines: dict[Path, int], source: Source
 
     if id(node) in open_:
         raise source.refuse(path, "an alias contains itself", "the document would never end", "remove the alias")
+    if len(lines) > _MAX_KEYS:
+        # Nested aliases can blow a small file up beyond any memory.
+        raise source.refuse(
+            path, "too many keys", f"more than {_MAX_KEYS} after aliases are resolved", "split the file"
+        )
     open_ |= {id(node)}
     match node:
         case yaml.MappingNode():
@@ -78,6 +84,8 @@ def _refuse_odd(plain: object, source: Source, path: Path) -> None:
             return
         case _:
             raise source.refuse(
-                path, f"{plain!r} is a {type(plain).__name__}", "only texts, numbers, lists and mappings are known",
+                path,
+                f"{plain!r} is a {type(plain).__name__}",
+                "only texts, numbers, lists and mappings are known",
                 "quote the value",
             )

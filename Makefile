@@ -1,0 +1,59 @@
+# Two commands do everything on a machine with Python 3.11+ and make: `make deploy` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+READY_TRAIN := $(VENV)/.ready-train
+SOURCES := nwmctl tests examples benchmarks
+
+.PHONY: deploy test test-long lint format train wheel clean setup
+
+deploy: $(READY)
+	$(BIN)/nwmctl deploy examples/nwm-2.5/release.yaml
+
+setup: $(READY_DEV)
+
+test: $(READY_DEV) lint
+	$(BIN)/python -m pytest --long sample
+
+test-long: $(READY_DEV) $(READY_TRAIN) lint
+	$(BIN)/python -m pytest --long all
+
+lint: $(READY_DEV)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+format: $(READY_DEV)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+wheel: $(READY_DEV)
+	$(BIN)/python -m build --wheel --no-isolation
+
+train: $(READY_TRAIN)
+	$(BIN)/python -m examples.training.train
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (about a minute the first time)"
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; set PYTHON=..."'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[iree]'
+	touch $@
+
+# The Arm runtime that executes under qemu-user comes from the package index like everything else; without it the
+# emulated checks say `not_run` and why.
+$(READY_DEV): $(READY)
+	$(INSTALL) --editable '.[iree,dev]'
+	-$(BIN)/python -m nwmctl.toolchains.emulation install
+	touch $@
+
+$(READY_TRAIN): $(READY_DEV)
+	$(INSTALL) --editable '.[iree,dev,train]'
+	touch $@
+
+clean:
+	rm -rf .nwmctl dist build .mypy_cache .ruff_cache .pytest_cache

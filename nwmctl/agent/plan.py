@@ -1,0 +1,248 @@
+"""From a release to a graph of steps, each with its reason. Pure: the same request gives the same plan.
+
+One artifact that several builds need is compiled once: builds with the same unit, driver and recipes share a step.
+Knows steps by name and work order only; what a toolchain or a check is, it never asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nwmctl.agent.graph import upstream
+from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.model import ModelReference
+from nwmctl.domain.platform import Build, PlatformProfile, Variant
+from nwmctl.domain.policy import ANY_PLATFORM, FleetRules
+from nwmctl.domain.release import Release
+from nwmctl.domain.step import OutputRef, PlannedStep
+from nwmctl.domain.work import (
+    BundleWork,
+    CompileWork,
+    FleetRulesWork,
+    PublishWork,
+    PullWork,
+    RolloutWork,
+    SignWork,
+    StageWork,
+    StepName,
+    ValidateWork,
+)
+from nwmctl.errors import PlanError
+from nwmctl.formats.codec import to_plain
+
+SCENARIOS = 100
+"""Closed-loop scenarios per artifact (facts: 100 for a first comparison)."""
+SEED = 20_260_000
+"""First scenario seed; the training used others."""
+
+_KINDS = (BundleKind.RELEASE, BundleKind.RETURN)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """Everything a plan is made from. ``profiles`` are those of the release's platforms; ``rules`` are the policy's,
+    tightened; the digests name documents in the content store."""
+
+    release: Release
+    profiles: dict[str, PlatformProfile]
+    rules: FleetRules
+    profile_digests: dict[str, Digest]
+    catalogue_digests: dict[str, Digest]
+    policy: Digest
+    policy_signature: Digest
+
+
+def build_plan(request: PlanRequest) -> tuple[PlannedStep, ...]:
+    """The whole road, pull to rollout."""
+    plan: list[PlannedStep] = []
+    for kind in _KINDS:
+        plan += _build_part(request, kind)
+    plan += _release_part(request)
+    return tuple(plan)
+
+
+def restrict(
+    plan: Sequence[PlannedStep], until: StepName, platforms: Iterable[str] = (), kinds: Iterable[BundleKind] = _KINDS
+) -> tuple[PlannedStep, ...]:
+    """The part of a plan that ends with the steps ``until``, for some platforms only (none named: all)."""
+    wanted_platforms = set(platforms)
+    other_kinds = {f"/{kind}/" for kind in _KINDS} - {f"/{kind}/" for kind in kinds}
+    wanted = [
+        step.id
+        for step in plan
+        if step.step == until
+        and (not wanted_platforms or not step.platform or step.platform in wanted_platforms)
+        and not any(mark in f"{step.id}/" for mark in other_kinds)
+    ]
+    if wanted_platforms and until is StepName.COMPILE:
+        # Artifacts are shared between platforms, so a compile step names none: the checks tell who needs it.
+        checks = restrict(plan, StepName.VALIDATE, wanted_platforms, kinds)
+        wanted = [step.id for step in checks if step.step == StepName.COMPILE]
+    if not wanted:
+        raise PlanError(
+            f"there is no '{until}' step for {', '.join(sorted(wanted_platforms)) or 'this release'}",
+            why="the release does not name that platform",
+            next="see the release's 'platforms:' and `nwmctl deploy --dry-run`",
+        )
+    return upstream(plan, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """A build in its place."""
+
+    profile: PlatformProfile
+    variant: Variant
+    build: Build
+
+    @property
+    def name(self) -> str:
+        return f"{self.profile.name}/{self.variant.name}/{self.build.name}"
+
+
+def _build_part(request: PlanRequest, kind: BundleKind) -> list[PlannedStep]:
+    release = request.release
+    model = release.model if kind is BundleKind.RELEASE else release.previous
+    pull = _pull(kind, model, release.trust.model_keys)
+    compiles: dict[str, PlannedStep] = {}
+    compile_of: dict[str, str] = {}
+    users: dict[str, list[str]] = {}
+    sites = [
+        _Site(request.profiles[name], variant, build)
+        for name in release.platforms
+        for variant in request.profiles[name].variants
+        for build in variant.builds
+    ]
+    for site in sites:
+        step = _compile(kind, site, pull, compiles)
+        compiles.setdefault(step.id, step)
+        compile_of[site.name] = step.id
+        users.setdefault(step.id, []).append(site.name)
+    shared = [_with_reason(step, users[step.id]) for step in compiles.values()]
+    checks = [_validate(request, kind, site, pull, compile_of[site.name]) for site in sites]
+    packing: list[PlannedStep] = []
+    for name in release.platforms:
+        own = [(site, compile_of[site.name]) for site in sites if site.profile.name == name]
+        packing += _bundle_and_sign(request, kind, name, pull, own)
+    return [pull, *shared, *checks, *packing]
+
+
+def _pull(kind: BundleKind, model: ModelReference, trusted: tuple[str, ...]) -> PlannedStep:
+    reason = "the release deploys this model" if kind is BundleKind.RELEASE else "a rollback brings this model back"
+    work = PullWork(model.uri, trusted)
+    return PlannedStep(f"pull/{kind}", StepName.PULL, to_plain(work), {"model": model.digest}, reason)
+
+
+def _compile(kind: BundleKind, site: _Site, pull: PlannedStep, known: dict[str, PlannedStep]) -> PlannedStep:
+    build = site.build
+    driver = site.profile.runtime_driver if build.unit == "gpu" else ""
+    recipes = tuple(to_plain(recipe) for recipe in build.recipes)
+    work = to_plain(CompileWork(build.unit, build.recipes[0], driver))
+    base = f"compile/{kind}/{build.chip}.{build.unit}"
+    for number in range(1, len(known) + 2):
+        name = base if number == 1 else f"{base}-{number}"
+        other = known.get(name)
+        if other is None or (other.parameters == work and other.adjustable == {"recipe": recipes}):
+            break
+    parts = ("card", "weights", "calibration")
+    inputs: dict[str, Digest | OutputRef] = {part: OutputRef(pull.id, part) for part in parts}
+    return PlannedStep(name, StepName.COMPILE, work, inputs, "", adjustable={"recipe": recipes})
+
+
+def _with_reason(step: PlannedStep, users: list[str]) -> PlannedStep:
+    return PlannedStep(
+        step.id, step.step, step.parameters, step.inputs, f"artifact for {', '.join(users)}", adjustable=step.adjustable
+    )
+
+
+def _validate(request: PlanRequest, kind: BundleKind, site: _Site, pull: PlannedStep, compile_id: str) -> PlannedStep:
+    platform = site.profile.name
+    # Only this platform's rules: another platform's must not make this check run again.
+    rules = request.rules.platforms
+    own = FleetRules({platform: {**rules.get(ANY_PLATFORM, {}), **rules.get(platform, {})}})
+    work = ValidateWork(platform, site.variant.name, site.build.name, own, SCENARIOS, SEED)
+    inputs: dict[str, Digest | OutputRef] = {
+        "profile": request.profile_digests[platform],
+        **{part: OutputRef(pull.id, part) for part in ("card", "weights", "golden")},
+        **{part: OutputRef(compile_id, part) for part in ("payload", "manifest", "twin_payload", "twin_manifest")},
+    }
+    return PlannedStep(
+        f"validate/{kind}/{site.name}",
+        StepName.VALIDATE,
+        to_plain(work),
+        inputs,
+        "an artifact is signed only with evidence that satisfies the policy",
+        platform=platform,
+        repair=compile_id,
+    )
+
+
+def _bundle_and_sign(
+    request: PlanRequest, kind: BundleKind, platform: str, pull: PlannedStep, sites: list[tuple[_Site, str]]
+) -> list[PlannedStep]:
+    release = request.release
+    sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
+    work = BundleWork(release.name, sequence, kind, platform, release.fleet.virtual)
+    inputs: dict[str, Digest | OutputRef] = {
+        "profile": request.profile_digests[platform],
+        "catalogue": request.catalogue_digests[platform],
+        "policy": request.policy,
+        "card": OutputRef(pull.id, "card"),
+    }
+    for site, compile_id in sites:
+        place = f"{site.variant.name}/{site.build.name}"
+        inputs[f"payload:{place}"] = OutputRef(compile_id, "payload")
+        inputs[f"manifest:{place}"] = OutputRef(compile_id, "manifest")
+        inputs[f"evidence:{place}"] = OutputRef(f"validate/{kind}/{site.name}", "evidence")
+    why = "vehicles of this platform install it" if kind is BundleKind.RELEASE else "the way back, built in advance"
+    bundle = PlannedStep(f"bundle/{kind}/{platform}", StepName.BUNDLE, to_plain(work), inputs, why, platform=platform)
+    rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
+    signed: dict[str, Digest | OutputRef] = {
+        **inputs,
+        "policy_signature": request.policy_signature,
+        "bundle": OutputRef(bundle.id, "bundle"),
+        "description": OutputRef(bundle.id, "description"),
+    }
+    sign = PlannedStep(
+        f"sign/{kind}/{platform}",
+        StepName.SIGN,
+        to_plain(SignWork(rules, release.trust.safety_keys, work)),
+        signed,
+        "a process of its own re-checks policy and evidence before it signs",
+        platform=platform,
+    )
+    return [bundle, sign]
+
+
+def _release_part(request: PlanRequest) -> list[PlannedStep]:
+    release = request.release
+    inputs: dict[str, Digest | OutputRef] = {}
+    for kind in _KINDS:
+        for platform in release.platforms:
+            inputs[f"swu:{kind}/{platform}"] = OutputRef(f"sign/{kind}/{platform}", "swu")
+            inputs[f"bundle:{kind}/{platform}"] = OutputRef(f"bundle/{kind}/{platform}", "bundle")
+    train = (release.name, release.sequence, release.platforms, release.mirrors)
+    why = "every mirror holds every byte before anyone may ask"
+    stage = PlannedStep("stage", StepName.STAGE, to_plain(StageWork(*train)), inputs, why)
+    published: dict[str, Digest | OutputRef] = {**inputs, "staged": OutputRef("stage", "staged")}
+    publish = PlannedStep(
+        "publish",
+        StepName.PUBLISH,
+        to_plain(PublishWork(*train)),
+        published,
+        "the timestamp goes last: the release exists for all platforms or for none",
+    )
+    rollout = PlannedStep(
+        "rollout",
+        StepName.ROLLOUT,
+        to_plain(
+            RolloutWork(
+                release.name, release.sequence, release.fleet, release.waves, release.max_attempts, release.poll_s
+            )
+        ),
+        {"published": OutputRef("publish", "published")},
+        "opens the campaign; its waves run on their own clock",
+    )
+    return [stage, publish, rollout]

@@ -1,0 +1,137 @@
+"""Everything that a release file refers to, read and checked before anything starts.
+
+A project is a value: the release, its platform profiles and catalogue, the policy with its verified signature, and
+the rules that follow. Reading it changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.agent.plan import PlanRequest, build_plan
+from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.platform import Catalogue, PlatformProfile
+from nwmctl.domain.policy import FleetRules, Policy, tightened
+from nwmctl.domain.release import Release
+from nwmctl.domain.step import PlannedStep
+from nwmctl.errors import FileUnreadableError, PolicySignatureError, SchemaError, VerificationError
+from nwmctl.formats import documents, yamldoc
+from nwmctl.formats.platform_files import PlatformFiles, parse_platform_files
+from nwmctl.storage.content import ContentStore
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A release with all that it names. ``base`` is the folder that its relative paths start from."""
+
+    base: Path
+    release: Release
+    release_bytes: bytes
+    profiles: dict[str, PlatformProfile]
+    catalogue: Catalogue
+    policy: Policy
+    policy_bytes: bytes
+    policy_envelope: bytes
+    rules: FleetRules
+
+    @property
+    def digest(self) -> Digest:
+        """Identifies the release's content, whatever its file looks like."""
+        return digest_bytes(documents.encode(self.release))
+
+    def plan(self, store: ContentStore) -> tuple[PlannedStep, ...]:
+        """The whole plan; puts the documents that steps read into the store."""
+        names = self.release.platforms
+        request = PlanRequest(
+            release=self.release,
+            profiles=self.profiles,
+            rules=self.rules,
+            profile_digests={name: store.put_bytes(documents.encode(self.profiles[name])) for name in names},
+            catalogue_digests={
+                name: store.put_bytes(documents.encode(Catalogue(self.catalogue.on(name)))) for name in names
+            },
+            policy=store.put_bytes(self.policy_bytes),
+            policy_signature=store.put_bytes(self.policy_envelope),
+        )
+        return build_plan(request)
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """A file's bytes. Raises FileUnreadableError."""
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise FileUnreadableError(
+            f"{what} '{path}' cannot be read",
+            why=problem.strerror or str(problem),
+            next="correct the path; relative paths in a release start at the release's own folder",
+        ) from problem
+
+
+def load_platforms(folder: Path) -> PlatformFiles:
+    """All profiles and catalogues of a folder. Raises SchemaError, FileUnreadableError."""
+    files = {path.name: read_file(path, "platform file") for path in sorted(folder.glob("*.yaml"))}
+    if not files:
+        raise FileUnreadableError(
+            f"no platform profiles in '{folder}'",
+            why="there is no *.yaml file in that folder",
+            next="name the right folder with --platforms, or leave the option out for the embedded profiles",
+        )
+    return parse_platform_files(files)
+
+
+def load_project(path: Path, platforms: Path) -> Project:
+    """Read a release and all it names; verify the policy's signature. Raises InputError, VerificationError and
+    RefusedError subclasses."""
+    data = read_file(path, "release")
+    release = documents.decode_yaml(Release, data, path.name)
+    files = load_platforms(platforms)
+    _refuse_unknown_platforms(release, data, path.name, files)
+    policy_path = path.parent / release.policy
+    policy_bytes = read_file(policy_path, "policy")
+    envelope = read_file(policy_path.with_name(policy_path.name + ".sig"), "policy signature")
+    _verify_policy(policy_bytes, envelope, release, policy_path.name)
+    policy = documents.decode_yaml(Policy, policy_bytes, policy_path.name)
+    rules = tightened(policy.rules(virtual=release.fleet.virtual), release.tighten.platforms, release.tighten.approvals)
+    return Project(
+        base=path.parent.resolve(),
+        release=release,
+        release_bytes=data,
+        profiles={name: files.profiles[name] for name in release.platforms},
+        catalogue=files.catalogue,
+        policy=policy,
+        policy_bytes=policy_bytes,
+        policy_envelope=envelope,
+        rules=rules,
+    )
+
+
+def _refuse_unknown_platforms(release: Release, data: bytes, name: str, files: PlatformFiles) -> None:
+    for index, platform in enumerate(release.platforms):
+        if platform not in files.profiles:
+            _, source = yamldoc.parse(data, name)
+            raise SchemaError(
+                f"{source.at(('platforms', index))}: there is no platform '{platform}'",
+                why=f"known platforms are {', '.join(sorted(files.profiles))}",
+                next="correct the name, or add a profile for it (see `nwmctl platforms list`)",
+            )
+
+
+def _verify_policy(policy: bytes, envelope: bytes, release: Release, name: str) -> None:
+    from nwmctl.trust.dsse import POLICY_TYPE, verify_dsse
+
+    try:
+        verified = verify_dsse(envelope, POLICY_TYPE, release.trust.safety_keys)
+    except VerificationError as problem:
+        raise PolicySignatureError(
+            f"the signature of '{name}' does not hold: {problem.what}",
+            why=problem.why,
+            next="have the safety role sign this policy: `nwmctl keys sign` (see docs/trust.md)",
+        ) from problem
+    if verified.payload != policy:
+        raise PolicySignatureError(
+            f"'{name}' is not what the safety role signed",
+            why="the file and the signed bytes differ",
+            next="restore the signed file, or have the safety role sign the new one with `nwmctl keys sign`",
+        )

@@ -1,0 +1,59 @@
+"""What the user chose: from options, then the environment, then defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.app.resources import platforms_folder
+from nwmctl.errors import InputError
+from nwmctl.storage.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Paths and amounts. ``keys`` is None where the user named no key folder: a virtual fleet then gets development
+    keys of its own."""
+
+    workspace: Path
+    keys: Path | None
+    development_keys: Path
+    platforms: Path
+    workers: int
+    user: str
+
+    def open(self) -> Workspace:
+        """The workspace, created if need be."""
+        return Workspace.open(self.workspace)
+
+
+def load_settings(
+    workspace: Path | None = None,
+    keys: Path | None = None,
+    platforms: Path | None = None,
+    workers: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Settings from options (None: not given) and ``NWMCTL_WORKSPACE``, ``NWMCTL_KEYS``, ``NWMCTL_WORKERS``."""
+    named_keys = keys or (Path(environment["NWMCTL_KEYS"]) if environment.get("NWMCTL_KEYS") else None)
+    data_home = Path(environment.get("XDG_DATA_HOME") or Path(environment.get("HOME", "/")) / ".local" / "share")
+    return Settings(
+        workspace=workspace or Path(environment.get("NWMCTL_WORKSPACE") or ".nwmctl"),
+        keys=named_keys,
+        development_keys=data_home / "nwmctl" / "development-keys",
+        platforms=platforms or platforms_folder(),
+        workers=workers or _workers(environment.get("NWMCTL_WORKERS", "")),
+        user=environment.get("USER") or environment.get("LOGNAME") or f"uid {os.getuid()}",
+    )
+
+
+def _workers(text: str) -> int:
+    if not text:
+        return max(2, len(os.sched_getaffinity(0)))
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InputError(
+            f"NWMCTL_WORKERS is '{text}'", why="it must be a whole number of at least 1", next="correct or unset it"
+        )
+    return int(text)

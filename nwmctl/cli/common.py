@@ -1,0 +1,70 @@
+"""What all commands share: options, output, errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nwmctl.app.settings import Settings
+    from nwmctl.errors import NwmError
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="Folder for everything nwmctl keeps [env NWMCTL_WORKSPACE; .nwmctl]."),
+]
+KeysOption = Annotated[
+    Path | None, typer.Option("--keys", help="Key folder [env NWMCTL_KEYS; development keys for a virtual fleet].")
+]
+PlatformsOption = Annotated[
+    Path | None, typer.Option("--platforms", help="Folder of platform profiles [the embedded ones].")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+ReleaseArgument = Annotated[Path, typer.Argument(help="The release file (release.yaml).", show_default=False)]
+
+
+def settings_of(workspace: Path | None, keys: Path | None = None, platforms: Path | None = None) -> Settings:
+    """Settings from a command's options."""
+    from nwmctl.app.settings import load_settings
+
+    return load_settings(workspace, keys, platforms)
+
+
+def talk() -> Console:
+    """The console for people: stderr, so that stdout stays data."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=False)
+
+
+def page() -> Console:
+    """The console for results that a person reads: stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def emit_error(problem: NwmError, as_json: bool) -> None:
+    """A refusal: what, why, what next."""
+    kind = type(problem).__name__
+    if as_json:
+        error = {"error": kind, "what": problem.what, "why": problem.why, "next": problem.next}
+        emit({**error, "exit_code": int(problem.exit_code)})
+    from rich.markup import escape
+
+    console = talk()
+    console.print(f"[bold red]error[/] {escape(problem.what)}")
+    console.print(f"  [dim]why[/]   {escape(problem.why)}")
+    console.print(f"  [dim]next[/]  {escape(problem.next)}")

@@ -1,0 +1,49 @@
+"""Sampling of the long tests.
+
+``--long all`` runs every test; the default ``sample`` runs a few of those marked ``long``, chosen by a printed seed,
+so that every run of the suite covers another part of them; ``none`` leaves them out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+
+import pytest
+
+SAMPLE = 4
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", choices=["all", "sample", "none"], default="sample", help="which long tests to run")
+    parser.addoption("--sample-seed", type=int, default=None, help="repeat the sample of an earlier run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("--sample-seed")
+    config.stash[_SEED] = seed if seed is not None else secrets.randbelow(1_000_000)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_SEED = pytest.StashKey[int]()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    which = config.getoption("--long")
+    if which != "sample":
+        return f"long tests: {which}"
+    return f"long tests: a sample of {SAMPLE}; repeat it with --sample-seed {config.stash[_SEED]}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    which = config.getoption("--long")
+    long = [item for item in items if item.get_closest_marker("long")]
+    if which == "all":
+        return
+    dice = random.Random(config.stash[_SEED])
+    kept = set(dice.sample(long, min(SAMPLE, len(long)))) if which == "sample" else set()
+    dropped = [item for item in long if item not in kept]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in set(dropped)]

@@ -1,0 +1,120 @@
+"""The policy judges evidence; a release tightens and never loosens."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
+from nwmctl.domain.figure import Obtained, ResultFigure
+from nwmctl.domain.policy import FleetRules, Rule, judge, tightened
+from nwmctl.errors import PolicyLoosenedError
+from tests.fakes import some_digest
+
+
+def pack(*results: CheckResult, platform: str = "nt2.0") -> Evidence:
+    return Evidence(some_digest("model"), some_digest("artifact"), platform, "gpu", results)
+
+
+def parity(obtained: Obtained, error: float = 0.001, verdict: Verdict = Verdict.PASSED) -> CheckResult:
+    figure = ResultFigure("control_rel", error, "1", obtained)
+    return CheckResult(Check.PARITY, verdict, obtained, "compared", (figure,))
+
+
+RULES = FleetRules({"*": {"parity": Rule(Obtained.PROXY, margins={"control_rel": 0.01})}})
+BENCH = FleetRules({"*": {"parity": Rule(Obtained.BENCH)}})
+
+
+def test_enough() -> None:
+    assert judge(RULES, [pack(parity(Obtained.PROXY))]) == ()
+
+
+def test_a_stronger_way_is_enough_and_a_weaker_one_is_not() -> None:
+    assert judge(RULES, [pack(parity(Obtained.MEASURED))]) == ()
+    (short,) = judge(BENCH, [pack(parity(Obtained.EMULATED))])
+    assert "demands 'bench'" in short.reason
+    assert "bench" in short.settle
+
+
+def test_not_run_never_passes_a_required_check() -> None:
+    silent = CheckResult(Check.PARITY, Verdict.NOT_RUN, Obtained.NOT_RUN, "no qemu here", next="install it")
+    (short,) = judge(RULES, [pack(silent)])
+    assert short.reason == "not_run: no qemu here"
+    assert short.settle == "install it"
+    (missing,) = judge(RULES, [pack()])
+    assert missing.check is Check.PARITY
+
+
+def test_one_failure_outweighs_any_pass() -> None:
+    (short,) = judge(RULES, [pack(parity(Obtained.MEASURED), parity(Obtained.PROXY, verdict=Verdict.FAILED))])
+    assert short.reason.startswith("failed")
+
+
+def test_a_failure_counts_where_nobody_asked() -> None:
+    failed = CheckResult(Check.BUDGET, Verdict.FAILED, Obtained.ESTIMATED, "too large")
+    (short,) = judge(RULES, [pack(parity(Obtained.PROXY), failed)])
+    assert short.check is Check.BUDGET
+
+
+def test_inconclusive_never_passes() -> None:
+    assert judge(RULES, [pack(parity(Obtained.MEASURED, verdict=Verdict.INCONCLUSIVE))])
+
+
+def test_a_margin_is_checked_again_and_must_be_there() -> None:
+    assert judge(RULES, [pack(parity(Obtained.PROXY, 0.02))])
+    bare = CheckResult(Check.PARITY, Verdict.PASSED, Obtained.PROXY, "compared")
+    (short,) = judge(RULES, [pack(bare)])
+    assert "missing" in short.reason
+
+
+def test_verdict_and_way_of_not_run_go_together() -> None:
+    with pytest.raises(ValueError, match="not_run"):
+        CheckResult(Check.PARITY, Verdict.PASSED, Obtained.NOT_RUN, "claimed")
+
+
+@pytest.mark.parametrize(
+    "loose",
+    [
+        Rule(Obtained.ESTIMATED, margins={"control_rel": 0.01}),
+        Rule(Obtained.PROXY, required=False),
+        Rule(Obtained.PROXY, margins={"control_rel": 0.02}),
+    ],
+)
+@pytest.mark.parametrize("place", ["*", "nt2.0"])
+def test_loosening_is_refused(loose: Rule, place: str) -> None:
+    with pytest.raises(PolicyLoosenedError) as refusal:
+        tightened(RULES, {place: {"parity": loose}}, 0)
+    assert "parity" in refusal.value.what
+
+
+def test_star_tightens_a_platforms_own_rule_too() -> None:
+    rules = FleetRules({"*": {"parity": Rule(Obtained.PROXY)}, "nt3.0": {"parity": Rule(Obtained.EMULATED)}})
+    tight = tightened(rules, {"*": {"parity": Rule(Obtained.BENCH)}}, 0)
+    for platform in ("nt2.0", "nt3.0"):
+        rule = tight.rule(platform, Check.PARITY)
+        assert rule is not None
+        assert rule.weakest is Obtained.BENCH
+
+
+obtained = st.sampled_from([way for way in Obtained if way is not Obtained.NOT_RUN])
+rule = st.builds(
+    Rule,
+    obtained,
+    st.booleans(),
+    st.dictionaries(st.sampled_from(["control_rel", "other"]), st.floats(0, 1), max_size=2),
+)
+table = st.dictionaries(st.sampled_from(["*", "nt2.0", "nt3.0"]), st.dictionaries(st.sampled_from(["parity"]), rule))
+
+
+@given(table, table, st.lists(st.builds(parity, obtained, st.floats(0, 1)), max_size=2))
+def test_whatever_tightening_accepts_never_accepts_more(base: dict, tighter: dict, results: list) -> None:  # type: ignore[type-arg]
+    rules = FleetRules(base)
+    try:
+        tight = tightened(rules, tighter, 0)
+    except PolicyLoosenedError:
+        return
+    for platform in ("nt2.0", "nt3.0", "virtual"):
+        evidence = [pack(*results, platform=platform)]
+        if judge(rules, evidence):
+            assert judge(tight, evidence), "the tightened rules accept what the policy refuses"
