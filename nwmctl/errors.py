@@ -218,6 +218,62 @@ class DestinationError(InputError):
 # --- toolchains and compiler --------------------------------------------------------------------------------------
 
 
+class UnknownToolchainError(InputError):
+    """A recipe names a toolchain that no driver answers for."""
+
+
+class RecipeOptionError(InputError):
+    """A recipe has an option that its toolchain does not know, or a value that it does not take."""
+
+
+class UnsupportedRecipeError(InputError):
+    """A toolchain cannot build this precision for this unit."""
+
+
+class ToolchainTemplateError(InputError):
+    """The declaration of an external toolchain is wrong."""
+
+
+class TensorMismatchError(InputError):
+    """The tensors given to an artifact are not those that it takes."""
+
+
+class GraphUnreadableError(InputError):
+    """A file is not an ONNX graph whose shapes can be known."""
+
+
+class ToolchainMissingError(MissingError):
+    """A compiler or runtime is not installed here."""
+
+
+class PlaceUnavailableError(MissingError):
+    """An artifact cannot execute at the asked place on this machine."""
+
+
+class CompileFailedError(ToolchainError):
+    """A compiler failed, or printed an error although it exited 0."""
+
+
+class ToolchainTimeoutError(ToolchainError):
+    """A compiler or runtime did not end in its time and was killed."""
+
+
+class InspectionFailedError(ToolchainError):
+    """It could not be told what is in an artifact."""
+
+
+class RuntimeFailedError(ToolchainError):
+    """A runtime refused an artifact or its inputs."""
+
+
+class RuntimeCrashedError(ToolchainError):
+    """A runtime's process ended by itself in the middle of its work."""
+
+
+class EmulationInstallError(ToolchainError):
+    """The runtime for emulation could not be fetched or is not what its wheel lists."""
+
+
 # --- driving and validation ---------------------------------------------------------------------------------------
 
 
@@ -300,6 +356,42 @@ class ContentSignatureError(VerificationError):
     """A bundle's description is not the one that was signed."""
 
 
+class SigningRefusedError(RefusedError):
+    """Policy or evidence do not allow the signature; lists every shortfall and what would settle it."""
+
+
+class SigningInputError(VerificationError):
+    """What the signing process was given does not fit together."""
+
+
+class SigningProcessError(NwmError):
+    """The signing process ended without an answer."""
+
+
+class MetadataFormatError(VerificationError):
+    """Repository metadata is damaged, or missing where it must be."""
+
+
+class MetadataSignatureError(VerificationError):
+    """Repository metadata is not signed by the keys that the root names."""
+
+
+class MetadataRollbackError(VerificationError):
+    """Repository metadata is older than what was seen before."""
+
+
+class MetadataExpiredError(VerificationError):
+    """Repository metadata has expired: somebody may be holding back newer ones."""
+
+
+class MetadataHashError(VerificationError):
+    """Repository metadata or a bundle has another length or hash than was promised."""
+
+
+class BundleNotListedError(MissingError):
+    """The repository's signed list has no such bundle."""
+
+
 # --- remote -------------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +420,18 @@ class RemoteFileError(RemoteError):
 
 
 # --- bundling and publishing --------------------------------------------------------------------------------------
+
+
+class BundlePlanError(InputError):
+    """A bundle cannot be put together from these artifacts: one is missing, doubled or of another model."""
+
+
+class ChassisTemplateError(InputError):
+    """The chassis template fails, or what it renders is not an adaptation of the vehicle model."""
+
+
+class BundleFileError(InputError):
+    """A bundle's file cannot be read or written."""
 
 
 class MirrorUriError(InputError):
@@ -495,6 +599,10 @@ class NoSlotToReturnToError(RefusedError):
 
 class HealthCheckFailedError(RefusedError):
     """The slot on trial did not prove itself."""
+
+
+class TrialNotFinishedError(RefusedError):
+    """The slot on trial started too often without being committed."""
 
 
 class FaultPlanError(InputError):

@@ -63,3 +63,30 @@ class BundleManifest:
         """The signed bundle's file name."""
         suffix = "-return" if self.kind is BundleKind.RETURN else ""
         return f"{self.release}-{self.platform}-{self.sequence}{suffix}.swu"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleTarget:
+    """What the repository's metadata says about a bundle beside its length and hash, so that a vehicle can refuse
+    one before it downloads it."""
+
+    release: str
+    kind: BundleKind
+    sequence: int
+    platform: str
+    board: str
+    revisions: tuple[str, ...]
+    virtual_only: bool
+
+    @classmethod
+    def of(cls, manifest: BundleManifest) -> BundleTarget:
+        """The statement about a bundle with this manifest."""
+        return cls(
+            manifest.release,
+            manifest.kind,
+            manifest.sequence,
+            manifest.platform,
+            manifest.board,
+            manifest.revisions,
+            manifest.virtual_only,
+        )

@@ -55,6 +55,56 @@ def adapt(chassis: Chassis, steer: float, acceleration: float) -> Command:
     return Command(wheel * _known(chassis.steering_ratio), pedal, wheel != steer or pedal != acceleration)
 
 
+@dataclass(frozen=True, slots=True)
+class ChassisProbe:
+    """One worked example of ``adapt``: a universal command and the command that this chassis gets for it."""
+
+    steer: float
+    """rad at the road wheels"""
+    acceleration: float
+    """m/s2"""
+    steering_wheel: float
+    """rad at the steering wheel"""
+    pedal: float
+    """m/s2 after the limits"""
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChassisAdaptation:
+    """The file that travels to the vehicle. A vehicle that reads it works its examples again: figures that were
+    damaged, or arithmetic that differs, cannot be loaded."""
+
+    vehicle_model: str
+    platform: str
+    chassis: Chassis
+    probes: tuple[ChassisProbe, ...]
+
+    def __post_init__(self) -> None:
+        if not self.probes:
+            raise ValueError("an adaptation needs at least one probe")
+        for probe in self.probes:
+            expected = Command(probe.steering_wheel, probe.pedal, probe.limited)
+            if adapt(self.chassis, probe.steer, probe.acceleration) != expected:
+                raise ValueError(f"the probe at steer {probe.steer:g}, acceleration {probe.acceleration:g} is wrong")
+
+
+def probe(chassis: Chassis) -> tuple[ChassisProbe, ...]:
+    """Examples inside, at half of, and beyond this chassis's limits."""
+    reach, pull, brake = (
+        _known(figure) for figure in (chassis.max_road_wheel_angle, chassis.max_acceleration, chassis.max_deceleration)
+    )
+    points = [(0.0, 0.0)]
+    points += [(reach * share, pull * share) for share in (0.5, 2.0)]
+    points += [(-reach * share, -brake * share) for share in (0.5, 2.0)]
+    found = []
+    for steer, acceleration in points:
+        command = adapt(chassis, steer, acceleration)
+        wheel, pedal, limited = command.steering_wheel, command.acceleration, command.limited
+        found.append(ChassisProbe(steer, acceleration, wheel, pedal, limited))
+    return tuple(found)
+
+
 def _known(figure: Figure) -> float:
     assert figure.value is not None  # Chassis.__post_init__ refuses unknown figures
     return figure.value

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nwmctl.domain.artifact import ArtifactManifest, Recipe
-from nwmctl.domain.bundle import BundleManifest
+from nwmctl.domain.bundle import BundleManifest, BundleTarget
+from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.keys import KeyRingDocument
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
 from nwmctl.domain.release import Release
+from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
 from nwmctl.errors import SchemaError, SchemaVersionError
 from nwmctl.formats import canonical, yamldoc
 from nwmctl.formats.canonical import Plain
@@ -52,6 +54,12 @@ SCHEMAS: dict[type, Schema] = {
     Release: Schema("nwmctl.release", 1),
     BundleManifest: Schema("nwmctl.bundle", 1),
     KeyRingDocument: Schema("nwmctl.keyring", 1),
+    ChassisAdaptation: Schema("nwmctl.chassis", 1),
+    BundleTarget: Schema("nwmctl.bundle-target", 1),
+    SigningRequest: Schema("nwmctl.signing-request", 1),
+    SigningResult: Schema("nwmctl.signing-result", 1),
+    SigningRefusal: Schema("nwmctl.signing-refusal", 1),
+    Approval: Schema("nwmctl.approval", 1),
 }
 
 
