@@ -15,6 +15,7 @@ _STATE: Final = (
     Channel("vy", "m/s"),
     Channel("sin_heading", "1"),
 )
+_SEEN: Final = (Channel("presence", "1", 0.0, 1.0), *_STATE[:-1], Channel("sin_heading", "1", -1.0, 1.0))
 _STEER: Final = Channel("steer", "rad", -k.STEER_LIMIT, k.STEER_LIMIT)
 _ACCEL: Final = Channel("acceleration", "m/s2", k.ACCEL_MIN, k.ACCEL_MAX)
 
@@ -29,7 +30,7 @@ def contract() -> ModelContract:
     )  # fmt: skip
     agents = TensorSpec(
         "agents", "float32", (BATCH, k.AGENTS, k.HISTORY, k.AGENT_CHANNELS),
-        (Channel("presence", "1", 0.0, 1.0), *_STATE),
+        _SEEN,
         "Up to eight vehicles within 80 m over the last four decisions, oldest first; all zero where there is none.",
     )  # fmt: skip
     route = TensorSpec(

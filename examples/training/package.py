@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from examples.training import recipe as r
 from examples.training.collect import collect
 from examples.training.contract import contract
 from examples.training.export import INPUTS, Tensors, export, outputs, session
+from examples.training.files import write
 from examples.training.network import Driver
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.model import CARD_NAME, FileEntry, ModelCard, TrainingStage
@@ -92,8 +92,8 @@ def package(work: Path, upto: str, version: str, description: str, out: Path) ->
     )
     out.mkdir(parents=True, exist_ok=True)
     for role, data in contents.items():
-        _write(out / FILES[role], data)
-    _write(out / CARD_NAME, model_card.encode(card))
+        write(out / FILES[role], data)
+    write(out / CARD_NAME, model_card.encode(card))
     return card
 
 
@@ -107,15 +107,6 @@ def _stage(entry: dict[str, object]) -> TrainingStage:
         tuple(int(seed) for seed in seeds),
         {str(name): float(value) for name, value in metrics.items()},
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def main() -> None:

@@ -79,20 +79,20 @@ def closed_loop(model: Driver, seed: int, count: int) -> dict[str, float]:
     return {f"closed_loop_{name}": float(value) for name, value in found.items()}
 
 
-def measure(model: Driver, held_out: Drives) -> dict[str, float]:
+def measure(model: Driver, held_out: Drives, scenarios: int) -> dict[str, float]:
     """Everything that a stage reports."""
     chooser = torch.Generator().manual_seed(5)
     pool = held_out.samples()
     found = prediction_errors(model, held_out, pool[torch.randint(len(pool), (4_000,), generator=chooser)])
-    found |= closed_loop(model, r.TEST_SEED, r.TEST_SCENARIOS)
+    found |= closed_loop(model, r.TEST_SEED, scenarios)
     return {name: round(value, 4) for name, value in found.items()}
 
 
 class Training:
     """Walks through the recipe, keeping each stage's result in ``work``."""
 
-    def __init__(self, work: Path, recipe: r.Recipe) -> None:
-        self.work, self.recipe = work, recipe
+    def __init__(self, work: Path, recipe: r.Recipe, test_scenarios: int = r.TEST_SCENARIOS) -> None:
+        self.work, self.recipe, self.test_scenarios = work, recipe, test_scenarios
         work.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(r.INIT_SEED)
         self.model = Driver()
@@ -117,7 +117,7 @@ class Training:
         loss = fit(self.model, self.drives, stage, newest)
         torch.save(self.model.state_dict(), weights)
         found = {"steps": float(stage.steps), "batch": float(stage.batch), "loss": round(loss, 4)}
-        found |= measure(self.model, self.held_out)
+        found |= measure(self.model, self.held_out, self.test_scenarios)
         entry = {"name": stage.name, "data": data, "seeds": [r.INIT_SEED, stage.seed], "metrics": found}
         report.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
         print(json.dumps(entry), flush=True)
