@@ -3,8 +3,8 @@
 Figures are per scenario and independent of batching. A crash is never also counted as off-road. Progress is the way
 made along the route over the way at cruise speed for the whole episode (at most 1.2). Comfort is the mean absolute
 change of commanded acceleration in m/s3. The score (0 to 1) is zero for a failed drive, else progress (at most 1)
-damped by discomfort. Two runs are compared scenario by scenario: report medians, never maxima, for a single drive may
-diverge by metres from rounding alone. This module decides nothing about margins.
+damped by discomfort. Two runs are compared scenario by scenario: judge the median over scenarios, never the maximum,
+for a single drive may diverge by metres from rounding alone. This module decides nothing about margins.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Comparison:
     """A candidate against a reference on the same scenarios."""
 
     path_deviation: FloatArray
-    """[N] mean distance in m between the two egos at equal times, while both drive."""
+    """[N] greatest distance in m between the two egos at equal times, while both drive."""
     median_path_deviation: float
     only_reference_failed: int
     only_candidate_failed: int
@@ -149,7 +149,7 @@ def compare(reference: Outcomes, candidate: Outcomes) -> Comparison:
     apart = reference.path - candidate.path
     distance = np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2)
     driving = np.arange(distance.shape[1]) <= together[:, None]
-    deviation = (distance * driving).sum(axis=1) / np.maximum(together, 1)
+    deviation = np.where(driving, distance, 0.0).max(axis=1)
     return Comparison(
         path_deviation=deviation,
         median_path_deviation=float(np.median(deviation)) if len(deviation) else 0.0,

@@ -113,7 +113,7 @@ def test_a_run_compared_with_itself_does_not_deviate(whole: metrics.Outcomes) ->
 
 def test_a_policy_that_brakes_less_deviates(whole: metrics.Outcomes) -> None:
     def hasty(seen: Seen) -> npt.NDArray[np.float64]:
-        return follower(seen) + np.array([0.0, 0.5])
+        return np.asarray(follower(seen) + np.array([0.0, 0.5]))
 
     compared = metrics.compare(whole, episode.run(hasty, IDS))
     assert compared.median_path_deviation > 0.8

@@ -127,8 +127,8 @@ def test_nobody_starts_in_anybody_else() -> None:
 
 def test_traffic_follows_the_idm() -> None:
     def push(speed: float, wish: float, gap: float, closing: float, *, led: bool = True) -> float:
-        numbers = (np.array([value]) for value in (speed, wish, gap, closing))
-        return float(idm(*numbers, occupied=np.array([led]))[0])
+        v, w, g, c = (np.array([value]) for value in (speed, wish, gap, closing))
+        return float(idm(v, w, g, c, np.array([led]))[0])
 
     assert push(10.0, 10.0, 200.0, 0.0, led=False) == pytest.approx(0.0)
     assert push(0.0, 10.0, 200.0, 0.0, led=False) == pytest.approx(2.0)
