@@ -50,6 +50,7 @@ class PlanRequest:
     rules: FleetRules
     profile_digests: dict[str, Digest]
     catalogue_digests: dict[str, Digest]
+    chassis_template: Digest
     policy: Digest
     policy_signature: Digest
 
@@ -188,6 +189,7 @@ def _bundle_and_sign(
     inputs: dict[str, Digest | OutputRef] = {
         "profile": request.profile_digests[platform],
         "catalogue": request.catalogue_digests[platform],
+        "chassis_template": request.chassis_template,
         "policy": request.policy,
         "card": OutputRef(pull.id, "card"),
     }

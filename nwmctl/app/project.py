@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.agent.plan import PlanRequest, build_plan
+from nwmctl.app.resources import templates_folder
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import FleetRules, Policy, tightened
@@ -33,6 +34,7 @@ class Project:
     policy: Policy
     policy_bytes: bytes
     policy_envelope: bytes
+    chassis_template: bytes
     rules: FleetRules
 
     @property
@@ -51,6 +53,7 @@ class Project:
             catalogue_digests={
                 name: store.put_bytes(documents.encode(Catalogue(self.catalogue.on(name)))) for name in names
             },
+            chassis_template=store.put_bytes(self.chassis_template),
             policy=store.put_bytes(self.policy_bytes),
             policy_signature=store.put_bytes(self.policy_envelope),
         )
@@ -103,6 +106,7 @@ def load_project(path: Path, platforms: Path) -> Project:
         policy=policy,
         policy_bytes=policy_bytes,
         policy_envelope=envelope,
+        chassis_template=read_file(templates_folder() / "chassis.json.j2", "chassis template"),
         rules=rules,
     )
 

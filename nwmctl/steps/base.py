@@ -49,9 +49,7 @@ class Step(Generic[W]):
     def key(self, parameters: Json, inputs: Mapping[str, Digest]) -> Digest:
         """The key of this step for these parameters and inputs. Raises SchemaError for a malformed work order."""
         order = self._order(parameters)
-        return step_key(
-            self.name, self.version, canonical.encode(to_plain(order)), inputs, self.fingerprint(order)
-        )
+        return step_key(self.name, self.version, canonical.encode(to_plain(order)), inputs, self.fingerprint(order))
 
     def run(self, parameters: Json, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         """Do the work. Raises NwmError subclasses."""

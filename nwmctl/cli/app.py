@@ -1,0 +1,84 @@
+"""The command `nwmctl`: groups and commands in one table, and the border where errors become exit codes.
+
+Command modules import heavy things inside their functions, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from nwmctl.cli import build, deploy, doctor, fleet, keys, platforms, runs, verify
+
+HELP = (
+    "Take one trained driving model to every hardware generation of a fleet: compile it per platform, prove each "
+    "artifact, sign what was proven, stage it, roll it out in waves, and take it back."
+)
+
+app = typer.Typer(
+    name="nwmctl", help=HELP, rich_markup_mode=None, no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+
+app.command("deploy")(deploy.deploy)
+app.command("pull")(build.pull)
+app.command("compile")(build.compile_)
+app.command("validate")(build.validate)
+app.command("bundle")(build.bundle)
+app.command("stage")(build.stage)
+app.command("publish")(build.publish)
+app.command("rollback")(fleet.rollback)
+app.command("verify")(verify.verify)
+app.command("doctor")(doctor.doctor)
+app.add_typer(fleet.rollout, name="rollout")
+app.add_typer(runs.group, name="runs")
+app.add_typer(platforms.group, name="platforms")
+app.add_typer(fleet.fleet, name="fleet")
+app.add_typer(fleet.gateway, name="gateway")
+app.add_typer(keys.group, name="keys")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    if version:
+        import nwmctl
+
+        typer.echo(f"nwmctl {nwmctl.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: run a command, turn refusals into their exit codes (docs/exit-codes.md)."""
+    import click
+
+    from nwmctl.cli.common import emit_error
+    from nwmctl.errors import ExitCode, NwmError
+
+    code = int(ExitCode.OK)
+    try:
+        result = typer.main.get_command(app)(standalone_mode=False)
+        code = result if isinstance(result, int) else int(ExitCode.OK)
+    except NwmError as problem:
+        emit_error(problem, "--json" in sys.argv)
+        code = int(problem.exit_code)
+    except click.ClickException as problem:
+        problem.show()
+        code = int(ExitCode.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("interrupted\n")
+        code = int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Worker threads of an interrupted run may still wait for a compiler; its process group dies with this process.
+    os._exit(code)
