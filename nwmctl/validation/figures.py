@@ -39,7 +39,7 @@ def against(margins: Mapping[str, float], figures: Iterable[ResultFigure]) -> Ju
     """Lay the policy's margins over the figures."""
     limited = tuple(replace(f, limit=margins[f.name]) if f.name in margins else f for f in figures)
     exceeded = tuple(
-        f"{f.name} is {f.value:.4g} {f.unit}, at most {f.limit:.4g} is allowed".replace("  ", " ")
+        f"{f.name} is {f.value:.4g}{f' {f.unit}' if f.unit else ''}, at most {f.limit:.4g} is allowed"
         for f in limited
         if f.limit is not None and not abs(f.value) <= f.limit
     )

@@ -17,6 +17,8 @@ CONFIDENCE = 0.95
 _TAIL = (1.0 - CONFIDENCE) / 2.0
 _NORMAL = 1.959964
 """Quantile of the normal distribution that belongs to ``CONFIDENCE``."""
+_FRACTION_STEPS = 2_000
+_ACCURACY = 1e-13
 MOST_SCENARIOS = 100_000
 """Beyond this many scenarios a question counts as not settled by driving more."""
 
@@ -48,14 +50,34 @@ def binomial_below(successes: int, trials: int, share: float) -> float:
         return 1.0
     if share >= 1.0:
         return 0.0
-    log_yes, log_no = math.log(share), math.log1p(-share)
-    ways = math.lgamma(trials + 1)
-    terms = [
-        ways - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * log_yes + (trials - k) * log_no
-        for k in range(successes + 1)
-    ]
-    top = max(terms)
-    return min(1.0, math.exp(top) * math.fsum(math.exp(term - top) for term in terms))
+    return min(1.0, max(0.0, _beta_share(trials - successes, successes + 1, 1.0 - share)))
+
+
+def _beta_share(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (evaluated from the front, Lentz)."""
+    if x > (a + 1.0) / (a + b + 2.0):  # the fraction converges fast below the mean; above it, mirror
+        return 1.0 - _beta_share(b, a, 1.0 - x)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    tiny = 1e-300
+    upper, lower, value = 1.0, 0.0, 1.0
+    for step in range(2 * _FRACTION_STEPS):
+        half = step // 2
+        if step == 0:
+            part = 1.0
+        elif step % 2 == 0:
+            part = half * (b - half) * x / ((a + 2 * half - 1) * (a + 2 * half))
+        else:
+            part = -(a + half) * (a + b + half) * x / ((a + 2 * half) * (a + 2 * half + 1))
+        lower = 1.0 / _away(1.0 + part * lower, tiny)
+        upper = _away(1.0 + part / upper, tiny)
+        value *= lower * upper
+        if step > 0 and abs(lower * upper - 1.0) < _ACCURACY:
+            break
+    return math.exp(log_front) * (value - 1.0) / a
+
+
+def _away(value: float, tiny: float) -> float:
+    return value if abs(value) > tiny else tiny
 
 
 def mcnemar(only_one: int, only_other: int) -> float:
@@ -128,7 +150,7 @@ def _rounded(count: int) -> int:
 def _solve(falling: Callable[[float], float]) -> float:
     """Where a function that falls through zero between 0 and 1 does so."""
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(44):
         middle = (low + high) / 2.0
         low, high = (middle, high) if falling(middle) > 0.0 else (low, middle)
     return (low + high) / 2.0

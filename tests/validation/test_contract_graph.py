@@ -1,0 +1,84 @@
+"""The static half of the contract check names every mismatch in one refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nwmctl.domain.model import ModelContract
+from nwmctl.errors import ContractBrokenError, ExitCode
+from nwmctl.validation.contract import check_graph
+from tests.validation import plant
+
+EGO, AGENTS, ROUTE = plant.CONTRACT.inputs
+CONTROL, OUTLOOK = plant.CONTRACT.outputs
+
+
+def refused(tmp_path: Path, graph: ModelContract, contract: ModelContract = plant.CONTRACT) -> str:
+    with pytest.raises(ContractBrokenError) as refusal:
+        check_graph(plant.write_graph(tmp_path / "model.onnx", graph), contract)
+    assert refusal.value.exit_code is ExitCode.INPUT
+    assert refusal.value.next
+    return str(refusal.value)
+
+
+def test_a_graph_that_keeps_its_contract_passes(tmp_path: Path) -> None:
+    check_graph(plant.write_graph(tmp_path / "model.onnx"), plant.CONTRACT)
+
+
+def test_a_missing_and_a_surplus_tensor_are_both_named(tmp_path: Path) -> None:
+    graph = replace(plant.CONTRACT, inputs=(EGO, AGENTS, replace(ROUTE, name="path")))
+    said = refused(tmp_path, graph)
+    assert "the model breaks its contract: input 'route' is missing, the graph has agents, ego, path" in said
+    assert "input 'path' is in the graph and not in the contract" in said
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (
+            replace(EGO, shape=("B", 5, 6)),
+            "input 'ego' is float32[B,5,6] in the graph, the contract says float32[B,4,6]",
+        ),
+        (replace(EGO, shape=("B", 4)), "input 'ego' is float32[B,4] in the graph"),
+        (replace(EGO, shape=(1, 4, 6)), "input 'ego' is float32[1,4,6] in the graph"),
+        (replace(EGO, shape=("B", "T", 6)), "input 'ego' is float32[B,T,6] in the graph"),
+        (replace(EGO, dtype="float16"), "input 'ego' is float16[B,4,6] in the graph"),
+    ],
+)
+def test_another_shape_or_dtype_is_named_exactly(tmp_path: Path, broken, said: str) -> None:  # type: ignore[no-untyped-def]
+    assert said in refused(tmp_path, replace(plant.CONTRACT, inputs=(broken, AGENTS, ROUTE)))
+
+
+def test_a_missing_output_is_named(tmp_path: Path) -> None:
+    assert "output 'outlook' is missing" in refused(tmp_path, replace(plant.CONTRACT, outputs=(CONTROL,)))
+
+
+def test_another_symbol_for_the_batch_is_the_same_batch(tmp_path: Path) -> None:
+    graph = replace(plant.CONTRACT, inputs=(replace(EGO, shape=("batch", 4, 6)), AGENTS, ROUTE))
+    check_graph(plant.write_graph(tmp_path / "model.onnx", graph), plant.CONTRACT)
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        (replace(plant.CONTRACT, rate_hz=0.0), "its control rate is 0 Hz"),
+        (replace(plant.CONTRACT, control_output="steering"), "control output 'steering' is not among its outputs"),
+        (
+            replace(plant.CONTRACT, inputs=(replace(EGO, channels=EGO.channels[:2]), AGENTS, ROUTE)),
+            "'ego' has 2 channels",
+        ),
+    ],
+)
+def test_a_contract_that_contradicts_itself_is_refused(tmp_path: Path, contract: ModelContract, said: str) -> None:
+    assert said in refused(tmp_path, plant.CONTRACT, contract)
+
+
+@pytest.mark.parametrize("data", [b"", b"not onnx", b"\x08\x07\xff\xff\xff\xff", bytes(range(256)) * 4])
+def test_bytes_that_are_no_model_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ContractBrokenError):
+        check_graph(path, plant.CONTRACT)
