@@ -605,6 +605,10 @@ class TrialNotFinishedError(RefusedError):
     """The slot on trial started too often without being committed."""
 
 
+class DeliveryError(InputError):
+    """A vehicle cannot leave the factory as it is described."""
+
+
 class FaultPlanError(InputError):
     """A fault plan is not written as it must be."""
 

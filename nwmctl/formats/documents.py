@@ -20,6 +20,7 @@ from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
 from nwmctl.domain.release import Release
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
+from nwmctl.domain.train import BundleResult
 from nwmctl.errors import SchemaError, SchemaVersionError
 from nwmctl.formats import canonical, yamldoc
 from nwmctl.formats.canonical import Plain
@@ -53,6 +54,7 @@ SCHEMAS: dict[type, Schema] = {
     Catalogue: Schema("nwmctl.vehicle-catalogue", 1),
     Release: Schema("nwmctl.release", 1),
     BundleManifest: Schema("nwmctl.bundle", 1),
+    BundleResult: Schema("nwmctl.bundle-result", 1),
     KeyRingDocument: Schema("nwmctl.keyring", 1),
     ChassisAdaptation: Schema("nwmctl.chassis", 1),
     BundleTarget: Schema("nwmctl.bundle-target", 1),
