@@ -521,6 +521,10 @@ class CampaignChangedError(ConflictError):
     """Somebody else changed the campaign in between."""
 
 
+class NewerCampaignError(ConflictError):
+    """A campaign cannot be rolled back, since a newer one has reached its fleet."""
+
+
 class AuditBrokenError(VerificationError):
     """The chain of events in the database has been altered."""
 

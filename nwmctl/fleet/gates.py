@@ -33,3 +33,13 @@ def decide(gate: Gate, counts: WaveCounts, quiet_s: float) -> tuple[GateDecision
     if quiet_s < gate.soak_s:
         return GateDecision.WAIT, f"{committed}; quiet for {quiet_s:.1f} s of {gate.soak_s:g} s"
     return GateDecision.PROCEED, f"{committed}, {counts.failed} failed, quiet for {quiet_s:.1f} s"
+
+
+def decide_return(counts: WaveCounts) -> tuple[GateDecision, str]:
+    """The decision for a return: failures never hold the others up, and it ends when every vehicle has answered."""
+    said = f"{counts.committed} of {counts.total} are back, {counts.failed} failed"
+    if counts.open:
+        return GateDecision.WAIT, f"{said}, {counts.open} have not answered"
+    if counts.failed and not counts.committed:
+        return GateDecision.PAUSE, f"{said}: none came back"
+    return GateDecision.PROCEED, said

@@ -1,0 +1,167 @@
+"""Which release sequence stands for which content, and which bundles of it vehicles may get.
+
+``enable_release`` is the one transaction that makes a published release eligible, for all of its platforms or for
+none. Invariants: a sequence is claimed once, by one content; a release's return sequence is claimed with it; what is
+enabled is never changed. Does not look at the bundles' bytes: whoever published them did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.release import Release
+from nwmctl.errors import BundleSetIncompleteError, SequenceTakenError
+from nwmctl.fleet.events import EventKind, record
+from nwmctl.storage.database import Database, Reader, Row, Transaction
+
+_COLUMNS = "kind, platform, sequence, model_version, filename, path, tuf_name, sha1, sha256, size, virtual_only"
+
+
+@dataclass(frozen=True, slots=True)
+class EnabledBundle:
+    """A published bundle. ``path`` is its place below the mirror's root, with '/'; hashes as hexadecimal digits."""
+
+    kind: BundleKind
+    platform: str
+    sequence: int
+    model_version: str
+    filename: str
+    path: str
+    tuf_name: str
+    sha1: str
+    sha256: str
+    size: int
+    virtual_only: bool
+
+
+def claim_sequence(database: Database, release: Release, content: Digest) -> None:
+    """Let the release's sequences stand for ``content`` for ever. Raises SequenceTakenError.
+
+    May be called long before the release is enabled, so that a mistaken sequence costs no build.
+    """
+    with database.transaction() as tx:
+        _claim(tx, release, content)
+
+
+def enable_release(
+    database: Database, release: Release, content: Digest, bundles: Sequence[EnabledBundle], now_us: int
+) -> None:
+    """Make a published release eligible. Does nothing if it already is, with the same bundles.
+
+    Raises SequenceTakenError, BundleSetIncompleteError; then nothing has changed.
+    """
+    _check_set(release, bundles)
+    with database.transaction() as tx:
+        _claim(tx, release, content)
+        known = enabled_bundles(tx, release.sequence)
+        if known:
+            if set(known) != set(bundles):
+                raise _taken(release.sequence, "its enabled bundles are others")
+            return
+        for bundle in bundles:
+            _insert(tx, release.sequence, bundle)
+        record(
+            tx,
+            EventKind.RELEASE_ENABLED,
+            now_us,
+            {
+                "release": release.name,
+                "sequence": release.sequence,
+                "content": str(content),
+                "bundles": {bundle.filename: bundle.sha256 for bundle in bundles},
+            },
+        )
+
+
+def enabled_bundles(reader: Reader, release_sequence: int) -> tuple[EnabledBundle, ...]:
+    """The bundles of a release; empty while it is not enabled."""
+    rows = reader.all(
+        f"SELECT {_COLUMNS} FROM bundle WHERE release_sequence = :sequence ORDER BY platform, kind",
+        sequence=release_sequence,
+    )
+    return tuple(_bundle(row) for row in rows)
+
+
+def enabled_bundle(reader: Reader, release_sequence: int, kind: BundleKind, platform: str) -> EnabledBundle | None:
+    """One bundle of a release, or None."""
+    row = reader.one(
+        f"SELECT {_COLUMNS} FROM bundle WHERE release_sequence = :sequence AND kind = :kind AND platform = :platform",
+        sequence=release_sequence,
+        kind=kind.value,
+        platform=platform,
+    )
+    return _bundle(row) if row else None
+
+
+def _bundle(row: Row) -> EnabledBundle:
+    kind, platform, sequence, model, filename, path, tuf_name, sha1, sha256, size, virtual_only = row
+    names = (platform, sequence, model, filename, path, tuf_name)
+    return EnabledBundle(BundleKind(kind), *names, sha1, sha256, size, bool(virtual_only))
+
+
+def _insert(tx: Transaction, release_sequence: int, bundle: EnabledBundle) -> None:
+    tx.execute(
+        f"INSERT INTO bundle (release_sequence, {_COLUMNS}) VALUES (:release_sequence, :kind, :platform, :sequence, "
+        ":model_version, :filename, :path, :tuf_name, :sha1, :sha256, :size, :virtual_only)",
+        release_sequence=release_sequence,
+        kind=bundle.kind.value,
+        platform=bundle.platform,
+        sequence=bundle.sequence,
+        model_version=bundle.model_version,
+        filename=bundle.filename,
+        path=bundle.path,
+        tuf_name=bundle.tuf_name,
+        sha1=bundle.sha1,
+        sha256=bundle.sha256,
+        size=bundle.size,
+        virtual_only=int(bundle.virtual_only),
+    )
+
+
+def _check_set(release: Release, bundles: Sequence[EnabledBundle]) -> None:
+    sequences = {BundleKind.RELEASE: release.sequence, BundleKind.RETURN: release.return_sequence}
+    wanted = {(kind, platform) for kind in BundleKind for platform in release.platforms}
+    given = [(bundle.kind, bundle.platform) for bundle in bundles]
+    missing = sorted(f"{platform} ({kind})" for kind, platform in wanted - set(given))
+    if missing or len(given) != len(wanted) or set(given) != wanted:
+        extra = sorted(f"{platform} ({kind})" for kind, platform in given if (kind, platform) not in wanted)
+        raise BundleSetIncompleteError(
+            f"the bundles of release '{release.name}' are not complete",
+            why=f"missing: {', '.join(missing) or 'none'}; not wanted or twice: {', '.join(extra) or 'none'}",
+            next="build and publish every platform of the release; it exists for all of them or for none",
+        )
+    for bundle in bundles:
+        if bundle.sequence != sequences[bundle.kind]:
+            raise BundleSetIncompleteError(
+                f"the bundle '{bundle.filename}' has sequence {bundle.sequence}",
+                why=f"as {bundle.kind} bundle of '{release.name}' it must have {sequences[bundle.kind]}",
+                next="build the bundle again from this release file",
+            )
+
+
+def _claim(tx: Transaction, release: Release, content: Digest) -> None:
+    for sequence, stands_for in (
+        (release.sequence, str(content)),
+        (release.return_sequence, f"return of {content}"),
+    ):
+        tx.execute(
+            "INSERT INTO ledger (sequence, content, release_name) VALUES (:sequence, :content, :name) "
+            "ON CONFLICT (sequence) DO NOTHING",
+            sequence=sequence,
+            content=stands_for,
+            name=release.name,
+        )
+        row = tx.one("SELECT content, release_name FROM ledger WHERE sequence = :sequence", sequence=sequence)
+        if row is not None and row[0] != stands_for:
+            raise _taken(sequence, f"it stands for {row[0][:40]}... of release '{row[1]}'")
+
+
+def _taken(sequence: int, why: str) -> SequenceTakenError:
+    return SequenceTakenError(
+        f"the release sequence {sequence} is taken by other content",
+        why=f"{why}; one sequence never stands for two contents",
+        next="give the release a higher sequence (a release also takes the number after its own, for the way back)",
+    )
