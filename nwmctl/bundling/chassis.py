@@ -22,15 +22,15 @@ def render_chassis(vehicle: VehicleModel, template: str) -> bytes:
     wanted = ChassisAdaptation(vehicle.code, vehicle.platform, vehicle.chassis, probe(vehicle.chassis))
     text = _render(wanted, template)
     try:
-        data = canonical.encode(json.loads(text))
-        found = documents.decode(ChassisAdaptation, data, f"adaptation of '{vehicle.code}'")
+        plain = canonical.encode(json.loads(text))
+        found = documents.decode(ChassisAdaptation, plain, f"adaptation of '{vehicle.code}'")
     except (ValueError, RecursionError) as problem:
         raise _refuse(vehicle.code, f"it is not JSON: {problem}") from problem
     except (NotCanonicalError, SchemaError, SchemaVersionError) as problem:
         raise _refuse(vehicle.code, f"{problem.what}; {problem.why}") from problem
     if found != wanted:
         raise _refuse(vehicle.code, "it does not hold the catalogue's figures and examples")
-    return data
+    return documents.encode(found)
 
 
 def _render(wanted: ChassisAdaptation, template: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def _replace(path: Path, chunks: Iterator[bytes]) -> None:
     except OSError as problem:
         raise _cannot(path, "written", problem) from problem
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _cannot(path: Path, what: str, problem: OSError) -> BundleFileError:

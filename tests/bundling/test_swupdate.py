@@ -1,0 +1,155 @@
+"""The real installer: Debian's swupdate checks and installs our bundles, and refuses what it must.
+
+Verdicts come from its log, because its exit code is sometimes 1 after a success.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nwmctl.bundling.bundle import BundleInputs, plan_bundle
+from nwmctl.bundling.write import write_bundle
+from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.keys import KeyRole
+from nwmctl.domain.release import MAX_SEQUENCE
+from nwmctl.formats.swu import version_text
+from nwmctl.trust.cms import sign_cms
+from nwmctl.trust.keys import KeyRing, init_keys
+from tests.bundling import samples
+from tests.bundling.test_bundle import rebuilt
+from tests.real import require_program
+from tests.trust.conftest import real_now
+
+
+@dataclass
+class Said:
+    """What swupdate logged."""
+
+    log: str
+
+    def succeeded(self) -> bool:
+        return "SWUPDATE successful" in self.log and "SWUPDATE failed" not in self.log
+
+    def refused(self, reason: str) -> bool:
+        return reason in self.log and "SWUPDATE successful" not in self.log
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def swupdate(keyring: KeyRing, tmp_path: Path) -> Run:
+    program = require_program("swupdate", "swupdate")
+
+    def run(bundle: Path, *more: str, copy: str = "copy1", board: str = "p1:r1", check: bool = True) -> Said:
+        scratch = tmp_path / "tmp"
+        scratch.mkdir(exist_ok=True)
+        # Development keys stand in for a real authority, so the file that vehicles would carry is the ring's own.
+        keys = ["-k", str(keyring.folder / "release-ca.crt"), "--cert-purpose", "codeSigning"]
+        order = [program, "-l", "5", *keys, "-e", f"stable,{copy}", "-H", board, "-i", str(bundle), *more]
+        done = subprocess.run(
+            [*order, "-c"] if check else order,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            cwd=tmp_path,
+            timeout=60,
+        )
+        return Said(done.stdout.decode(errors="replace"))
+
+    return run
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(keyring: KeyRing, tmp_path: Path) -> Make:
+    store = samples.payload_folder(tmp_path / "store")
+
+    def build(inputs: BundleInputs | None = None, ring: KeyRing = keyring, **change: object) -> Path:
+        inputs = replace(inputs or samples.inputs(str(tmp_path / "car")), **change)  # type: ignore[arg-type]
+        plan = plan_bundle(inputs)
+        out = tmp_path / plan.manifest.filename
+        write_bundle(plan, sign_cms(plan.description_bytes, ring), lambda digest: store / digest.hex, out)
+        return out
+
+    return build
+
+
+def test_each_good_bundle_is_accepted(swupdate: Run, make: Make) -> None:
+    for bundle, board, copy in [
+        (make(), "p1:r1", "copy1"),
+        (make(), "p1:r2", "copy2"),
+        (make(samples.inputs(name="nt2.0")), "nt2.0:r1", "copy1"),
+        (make(kind=BundleKind.RETURN, sequence=8), "p1:r1", "copy2"),
+        (make(sequence=MAX_SEQUENCE), "p1:r1", "copy1"),
+    ]:
+        said = swupdate(bundle, board=board, copy=copy)
+        assert said.succeeded(), said.log
+
+
+@pytest.mark.parametrize(("copy", "slot", "other"), [("copy1", "a", "b"), ("copy2", "b", "a")])
+def test_a_real_install_fills_one_slot(
+    swupdate: Run, make: Make, tmp_path: Path, copy: str, slot: str, other: str
+) -> None:
+    plan = plan_bundle(samples.inputs(str(tmp_path / "car")))
+    said = swupdate(make(), copy=copy, check=False)
+    assert said.succeeded(), said.log
+    installed = {path.name: path.read_bytes() for path in (tmp_path / "car" / slot).iterdir()}
+    payloads = {name: samples.PAYLOADS[digest] for name, digest in plan.payloads.items()}
+    assert installed == {**plan.documents, **payloads}
+    assert not (tmp_path / "car" / other).exists()
+
+
+def test_a_tampered_payload_is_refused_and_not_installed(swupdate: Run, make: Make, tmp_path: Path) -> None:
+    bundle = make()
+    bundle.write_bytes(bundle.read_bytes().replace(samples.GPU, samples.GPU[:-1] + b"!"))
+    assert swupdate(bundle).refused("HASH mismatch")
+    said = swupdate(bundle, check=False)
+    assert said.refused("HASH mismatch"), said.log
+    damaged = plan_bundle(samples.inputs()).manifest.payloads[1].filename
+    assert not (tmp_path / "car" / "a" / damaged).exists()
+
+
+def test_a_changed_description_is_refused(swupdate: Run, make: Make) -> None:
+    bundle = make()
+    changed = plan_bundle(replace(samples.inputs(), release="nwm-2.6")).description_bytes
+    bundle.write_bytes(rebuilt(bundle, lambda files: {**files, "sw-description": changed}))
+    assert swupdate(bundle).refused("Signature verification failed")
+
+
+def test_another_authority_is_refused(swupdate: Run, make: Make, tmp_path: Path) -> None:
+    other = init_keys(tmp_path / "other", real_now(), [KeyRole.RELEASE], development=True)
+    assert swupdate(make(ring=other)).refused("Authentication of all signatures failed")
+
+
+def test_another_platform_and_an_unknown_revision_are_refused(swupdate: Run, make: Make) -> None:
+    bundle = make()
+    assert swupdate(bundle, board="p2:r1").refused("HW compatibility not found")
+    assert swupdate(bundle, board="p1:r9").refused("SW not compatible with hardware")
+
+
+_long = pytest.mark.long
+SEQUENCES = [
+    pytest.param(65535, 65536),
+    pytest.param(7, 8, marks=_long),
+    pytest.param(1, MAX_SEQUENCE, marks=_long),
+    pytest.param(65536, 65537, marks=_long),
+]
+
+
+@pytest.mark.parametrize(("new", "installed"), SEQUENCES)
+def test_a_lower_sequence_is_refused(swupdate: Run, make: Make, new: int, installed: int) -> None:
+    older, newer = make(sequence=new), make(sequence=installed)
+    assert swupdate(older, "-N", version_text(installed)).refused("No downgrading allowed")
+    said = swupdate(newer, "-N", version_text(new))
+    assert said.succeeded(), said.log
+    assert swupdate(newer, "--max-version", version_text(new)).refused("Max version set")
+    assert swupdate(older, "--max-version", version_text(installed)).succeeded()
