@@ -12,22 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from nwmctl.domain.digest import Digest
+from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import SlotRuleError
 
 TRIAL_BOOTS = 2
 """How often a slot on trial may start without being committed before the boot loader gives up on it."""
-
-
-class Slot(StrEnum):
-    """One of the two places for software."""
-
-    A = "a"
-    B = "b"
-
-    @property
-    def other(self) -> Slot:
-        """The slot that this one is not."""
-        return Slot.B if self is Slot.A else Slot.A
 
 
 class SlotStatus(StrEnum):
@@ -55,8 +44,8 @@ class SlotRecord:
 class BootState:
     """The boot loader's memory. ``trials_left`` counts the starts that a slot on trial still has."""
 
-    active: Slot
-    last_good: Slot
+    active: SlotName
+    last_good: SlotName
     a: SlotRecord
     b: SlotRecord
     highest: int
@@ -72,9 +61,9 @@ class BootState:
         if self.highest < self.record(self.last_good).sequence:
             raise ValueError("the highest committed sequence lies below the one that is committed")
 
-    def record(self, slot: Slot) -> SlotRecord:
+    def record(self, slot: SlotName) -> SlotRecord:
         """What is known about ``slot``."""
-        return self.a if slot is Slot.A else self.b
+        return self.a if slot is SlotName.A else self.b
 
     @property
     def on_trial(self) -> bool:
@@ -82,14 +71,19 @@ class BootState:
         return self.active is not self.last_good
 
     @property
-    def inactive(self) -> Slot:
+    def inactive(self) -> SlotName:
         """The slot that does not run."""
-        return self.active.other
+        return other(self.active)
+
+
+def other(slot: SlotName) -> SlotName:
+    """The slot that this one is not."""
+    return SlotName.B if slot is SlotName.A else SlotName.A
 
 
 def factory(sequence: int, listing: Digest | None) -> BootState:
     """A vehicle as it left the factory: slot a good at ``sequence``, slot b empty."""
-    return BootState(Slot.A, Slot.A, SlotRecord(SlotStatus.GOOD, sequence, listing), SlotRecord(), sequence)
+    return BootState(SlotName.A, SlotName.A, SlotRecord(SlotStatus.GOOD, sequence, listing), SlotRecord(), sequence)
 
 
 def mark_unbootable(state: BootState) -> BootState:
@@ -146,10 +140,10 @@ def fall_back(state: BootState) -> BootState:
     return _with(back, state.active, failed)
 
 
-def _with(state: BootState, slot: Slot, record: SlotRecord, last_good: Slot | None = None) -> BootState:
+def _with(state: BootState, slot: SlotName, record: SlotRecord, last_good: SlotName | None = None) -> BootState:
     good = last_good or state.last_good
     highest = max(state.highest, record.sequence) if last_good else state.highest
-    if slot is Slot.A:
+    if slot is SlotName.A:
         return replace(state, a=record, last_good=good, highest=highest)
     return replace(state, b=record, last_good=good, highest=highest)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,9 +54,15 @@ class _Broken(Exception):
 
 
 async def download(
-    http: httpx.AsyncClient, wanted: Wanted, part: Path, backoff: Backoff, sleep: AsyncSleep, trouble: Trouble
+    http: httpx.AsyncClient,
+    wanted: Wanted,
+    part: Path,
+    backoff: Backoff,
+    sleep: AsyncSleep,
+    trouble: Trouble,
+    credentials: Mapping[str, str],
 ) -> Fetched:
-    """Fetch ``wanted`` into ``part``, going on where an earlier try stopped.
+    """Fetch ``wanted`` into ``part``, going on where an earlier try stopped; ``credentials`` are headers.
 
     Raises DownloadLengthError, DownloadDigestError, DownloadBrokenError, GatewayAnswerError, VehicleDiskError.
     """
@@ -69,7 +75,7 @@ async def download(
         before = _size(part)
         requests += 1
         try:
-            await _try(http, wanted, part, trouble)
+            await _try(http, wanted, part, trouble, credentials)
         except _Broken as problem:
             received += max(_size(part) - before, 0)
             failures = 1 if _size(part) > before else failures + 1
@@ -84,11 +90,13 @@ async def download(
     return Fetched(received, requests)
 
 
-async def _try(http: httpx.AsyncClient, wanted: Wanted, part: Path, trouble: Trouble) -> None:
+async def _try(
+    http: httpx.AsyncClient, wanted: Wanted, part: Path, trouble: Trouble, credentials: Mapping[str, str]
+) -> None:
     import httpx
 
     offset = _size(part)
-    headers = {"Accept-Encoding": "identity"}
+    headers = {"Accept-Encoding": "identity", **credentials}
     if offset:
         headers["Range"] = f"bytes={offset}-"
     try:

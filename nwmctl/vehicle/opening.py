@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest
-from nwmctl.domain.digest import Digest
+from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.errors import (
     BundleContentsError,
     NotForThisVehicleError,
@@ -31,6 +32,7 @@ from nwmctl.formats.swu import (
     SwDescription,
     parse_description,
 )
+from nwmctl.trust.coherence import check_coherence
 from nwmctl.vehicle import disk
 from nwmctl.vehicle.record import VehicleRecord
 from nwmctl.vehicle.slots import SlotEntry, SlotFile
@@ -72,7 +74,8 @@ def open_bundle(path: Path, record: VehicleRecord, highest: int, verify: VerifyS
         _check_vehicle(description, record, highest)
         places, manifest_data = _read_files(entries, position, description)
     manifest = documents.decode(BundleManifest, manifest_data, BUNDLE_MANIFEST_NAME)
-    _check_manifest(manifest, description)
+    artifacts = _read_artifacts(path, manifest, places)
+    check_coherence(description, manifest, digest_bytes(manifest_data), artifacts)
     if manifest.platform != record.platform:
         raise WrongPlatformError(
             f"the bundle is for platform '{manifest.platform}'",
@@ -83,9 +86,7 @@ def open_bundle(path: Path, record: VehicleRecord, highest: int, verify: VerifyS
     return OpenedBundle(manifest, tuple(_slot_file(path, places[entry.name]) for entry in chosen))
 
 
-def own_files(
-    manifest: BundleManifest, record: VehicleRecord, present: dict[str, SlotEntry]
-) -> tuple[SlotEntry, ...]:
+def own_files(manifest: BundleManifest, record: VehicleRecord, present: dict[str, SlotEntry]) -> tuple[SlotEntry, ...]:
     """The files of a bundle that belong into this vehicle's slot: the bundle's manifest, the payloads of its compute
     variant with their artifact manifests, and its vehicle model's chassis file.
 
@@ -150,7 +151,7 @@ def _read_files(
         offset = position.value
         if entry.name == BUNDLE_MANIFEST_NAME:
             manifest = entry.read(_MAX_MANIFEST)
-            found = Digest(hashlib.sha256(manifest).hexdigest())
+            found = digest_bytes(manifest)
         else:
             state = hashlib.sha256()
             for chunk in entry.chunks():
@@ -165,11 +166,16 @@ def _read_files(
     return places, manifest
 
 
-def _check_manifest(manifest: BundleManifest, description: SwDescription) -> None:
-    said = (manifest.release, manifest.sequence, manifest.board, manifest.revisions)
-    signed = (description.release, description.sequence, description.board, description.revisions)
-    if said != signed:
-        raise _contents(f"{BUNDLE_MANIFEST_NAME} says {said}, the signed description says {signed}")
+def _read_artifacts(path: Path, manifest: BundleManifest, places: dict[str, _Place]) -> dict[Digest, ArtifactManifest]:
+    wanted = {payload.manifest for payload in manifest.payloads}
+    found: dict[Digest, ArtifactManifest] = {}
+    for name, place in places.items():
+        if place.entry.digest in wanted:
+            if place.entry.size > _MAX_MANIFEST:
+                raise _contents(f"the artifact manifest '{name}' has {place.entry.size} bytes")
+            data = b"".join(_slot_file(path, place).read())
+            found[place.entry.digest] = documents.decode(ArtifactManifest, data, name)
+    return found
 
 
 def _slot_file(path: Path, place: _Place) -> SlotFile:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import NwmError, VehicleStateError
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import Source, from_plain, to_plain
@@ -60,12 +61,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The action at hand. ``outcome`` is there exactly in the stage closed; ``told``: the gateway knows it."""
+    """The action at hand; ``sequence`` is the release sequence that it asks for, 0 if it names none.
 
-    action: str
+    ``slot`` is the slot on trial, from that stage on. ``outcome`` is there exactly in the stage closed; ``told``: the
+    gateway has acknowledged it.
+    """
+
+    action: int
     way: Way
     sequence: int
     stage: Stage = Stage.ACCEPTED
+    slot: SlotName | None = None
     outcome: Outcome | None = None
     told: bool = False
 

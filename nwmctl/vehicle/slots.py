@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import NwmError, SlotBrokenError, VehicleStateError
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.vehicle import boot, disk
-from nwmctl.vehicle.boot import BootState, Slot
+from nwmctl.vehicle.boot import BootState
 
 BOOT_NAME = "boot.json"
 LISTING_NAME = "slot.json"
@@ -66,9 +67,9 @@ class Slots:
                 why="it has a boot state, and delivering again would forget what it has committed",
                 next="use the vehicle as it is, or choose another folder",
             )
-        disk.clear_folder(slots.folder_of(Slot.A))
-        disk.clear_folder(slots.folder_of(Slot.B))
-        slots._keep(boot.factory(sequence, slots._fill(Slot.A, files) if files else None))
+        disk.clear_folder(slots.folder_of(SlotName.A))
+        disk.clear_folder(slots.folder_of(SlotName.B))
+        slots._keep(boot.factory(sequence, slots._fill(SlotName.A, files) if files else None))
         return slots
 
     def state(self) -> BootState:
@@ -89,11 +90,11 @@ class Slots:
                 next="deliver the vehicle anew: its slots cannot be trusted",
             ) from problem
 
-    def folder_of(self, slot: Slot) -> Path:
+    def folder_of(self, slot: SlotName) -> Path:
         """Where a slot's files lie."""
         return self._folder / f"slot-{slot}"
 
-    def install(self, sequence: int, files: Sequence[SlotFile]) -> Slot:
+    def install(self, sequence: int, files: Sequence[SlotFile]) -> SlotName:
         """Write ``files`` to the inactive slot, read every byte back, mark it installed at ``sequence``.
 
         Raises SlotRuleError during a trial, SlotBrokenError if the bytes are not what was asked for, NoSpaceError,
@@ -123,7 +124,7 @@ class Slots:
         """Give the slot on trial up. Raises SlotRuleError."""
         return self._keep(boot.fall_back(self.state()))
 
-    def prove(self, slot: Slot) -> tuple[SlotEntry, ...]:
+    def prove(self, slot: SlotName) -> tuple[SlotEntry, ...]:
         """Hash a slot's files again; returns what was proven. Raises SlotBrokenError, VehicleDiskError.
 
         A slot that nobody ever wrote through this class (a factory without a bundle) cannot be proven.
@@ -138,7 +139,7 @@ class Slots:
         self._compare(slot, listing)
         return listing
 
-    def _fill(self, slot: Slot, files: Sequence[SlotFile]) -> Digest:
+    def _fill(self, slot: SlotName, files: Sequence[SlotFile]) -> Digest:
         folder = self.folder_of(slot)
         disk.clear_folder(folder)
         for file in files:
@@ -152,7 +153,7 @@ class Slots:
         self._compare(slot, listing)
         return digest_bytes(data)
 
-    def _compare(self, slot: Slot, listing: tuple[SlotEntry, ...]) -> None:
+    def _compare(self, slot: SlotName, listing: tuple[SlotEntry, ...]) -> None:
         for entry in listing:
             try:
                 found = disk.digest_file(self.folder_of(slot) / entry.name, from_disk=True)
@@ -167,7 +168,7 @@ class Slots:
         return state
 
 
-def _bounded(slot: Slot, file: SlotFile) -> Iterator[bytes]:
+def _bounded(slot: SlotName, file: SlotFile) -> Iterator[bytes]:
     left = file.entry.size
     for chunk in file.read():
         left -= len(chunk)
@@ -193,7 +194,7 @@ def _is_plain(name: str) -> bool:
     return bool(name) and "/" not in name and "\0" not in name and name not in (".", "..") and len(name) < 200
 
 
-def _broken(slot: Slot, why: str) -> SlotBrokenError:
+def _broken(slot: SlotName, why: str) -> SlotBrokenError:
     return SlotBrokenError(
         f"slot {slot} is not what was installed",
         why=why,

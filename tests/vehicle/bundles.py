@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleKind, BundleManifest, ChassisFile, Payload
+from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
 from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.figure import Confidence, Figure
 from nwmctl.errors import VerificationError
 from nwmctl.formats import cpio, documents, swu
 from nwmctl.vehicle.record import VehicleRecord
@@ -20,8 +23,12 @@ class NotSigned(VerificationError):
     """The test's signature is wrong."""
 
 
+def sign(description: bytes) -> bytes:
+    return SIGNATURE + digest_bytes(description).hex.encode()
+
+
 def verify(description: bytes, signature: bytes) -> None:
-    if signature != SIGNATURE + digest_bytes(description).hex.encode():
+    if signature != sign(description):
         raise NotSigned("not signed", why="test", next="test")
 
 
@@ -43,12 +50,22 @@ def artifact(payload: bytes) -> bytes:
     )
 
 
-def contents(sequence: int = 4, chassis: bytes = b"{}") -> tuple[BundleManifest, dict[str, bytes]]:
+def chassis_file(vehicle_model: str, ratio: float = 14.0) -> bytes:
+    def figure(value: float, unit: str) -> Figure:
+        return Figure(value, unit, "test", Confidence.ASSUMED)
+
+    chassis = Chassis(
+        figure(2.9, "m"), figure(ratio, ""), figure(0.5, "rad"), figure(3, "m/s2"), figure(6, "m/s2"), figure(0.1, "s")
+    )
+    return documents.encode(ChassisAdaptation(vehicle_model, "nt2.0", chassis, probe(chassis)))
+
+
+def contents(sequence: int = 4, *, size: int = 5000) -> tuple[BundleManifest, dict[str, bytes]]:
     """A manifest for the variants quad and solo and the vehicle models ET5 and ES8, and the files it lists."""
     files: dict[str, bytes] = {}
     payloads, adaptations = [], []
     for variant in ("quad", "solo"):
-        data = f"payload of {variant} {sequence} ".encode() * 5000
+        data = f"payload of {variant} {sequence} ".encode() * size
         files[f"{variant}.vmfb"], files[f"{variant}.json"] = data, artifact(data)
         payloads.append(
             Payload(
@@ -57,7 +74,7 @@ def contents(sequence: int = 4, chassis: bytes = b"{}") -> tuple[BundleManifest,
             )
         )  # fmt: skip
     for model in ("ET5", "ES8"):
-        name, data = f"chassis-{model}.json", chassis + b" " * (model == "ES8")
+        name, data = f"chassis-{model}.json", chassis_file(model)
         files[name] = data
         adaptations.append(ChassisFile(name, digest_bytes(data), len(data), model))
     manifest = BundleManifest(
@@ -80,14 +97,14 @@ def write_swu(
     files: dict[str, bytes],
     *,
     description: swu.SwDescription | None = None,
-    signature: bytes = SIGNATURE,
+    sign: Callable[[bytes], bytes] = sign,
 ) -> Path:
     """Write a bundle; what is given instead of the right thing is taken as it is."""
     everything = {BUNDLE_MANIFEST_NAME: documents.encode(manifest), **files}
     data = swu.render_description(description or describe(manifest, everything))
     members = {
         swu.DESCRIPTION_NAME: data,
-        swu.SIGNATURE_NAME: signature + digest_bytes(data).hex.encode(),
+        swu.SIGNATURE_NAME: sign(data),
         **everything,
     }
     path.write_bytes(b"".join(cpio.pack(cpio.Member(name, len(body), [body]) for name, body in members.items())))

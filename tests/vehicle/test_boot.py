@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import SlotRuleError
 from nwmctl.vehicle import boot
-from nwmctl.vehicle.boot import BootState, Slot, SlotRecord, SlotStatus
+from nwmctl.vehicle.boot import BootState, SlotRecord, SlotStatus
 
 LISTING = digest_bytes(b"listing")
 
@@ -53,20 +54,20 @@ def test_a_trial_that_is_never_committed_ends_on_the_last_good_slot() -> None:
     for _ in range(5):
         state = boot.start(state)
         seen.append(state.active)
-    assert seen == [Slot.B, Slot.B, Slot.A, Slot.A, Slot.A]
+    assert seen == [SlotName.B, SlotName.B, SlotName.A, SlotName.A, SlotName.A]
     assert state.b.status is SlotStatus.UNBOOTABLE
 
 
 def test_commit_makes_the_slot_good_and_raises_the_highest_sequence() -> None:
     state = boot.commit(boot.start(on_trial()))
-    assert (state.active, state.last_good, state.highest, state.trials_left) == (Slot.B, Slot.B, 4, 0)
+    assert (state.active, state.last_good, state.highest, state.trials_left) == (SlotName.B, SlotName.B, 4, 0)
     assert state.b.status is SlotStatus.GOOD
 
 
 def test_going_back_by_slot_keeps_the_highest_sequence() -> None:
     state = boot.commit(on_trial())
     back = boot.commit(boot.activate(state))
-    assert (back.active, back.record(back.active).sequence, back.highest) == (Slot.A, 3, 4)
+    assert (back.active, back.record(back.active).sequence, back.highest) == (SlotName.A, 3, 4)
 
 
 def test_neither_slot_may_be_written_during_a_trial() -> None:
@@ -76,7 +77,7 @@ def test_neither_slot_may_be_written_during_a_trial() -> None:
 
 @pytest.mark.parametrize("status", [SlotStatus.EMPTY, SlotStatus.UNBOOTABLE])
 def test_an_unbootable_slot_is_never_activated(status: SlotStatus) -> None:
-    state = BootState(Slot.A, Slot.A, SlotRecord(SlotStatus.GOOD, 1, LISTING), SlotRecord(status), 1)
+    state = BootState(SlotName.A, SlotName.A, SlotRecord(SlotStatus.GOOD, 1, LISTING), SlotRecord(status), 1)
     with pytest.raises(SlotRuleError, match="cannot be activated"):
         boot.activate(state)
 
@@ -95,10 +96,10 @@ def test_outside_a_trial_there_is_nothing_to_decide() -> None:
 def test_impossible_states_cannot_be_said() -> None:
     good = SlotRecord(SlotStatus.GOOD, 5, LISTING)
     for wrong in (
-        lambda: BootState(Slot.A, Slot.A, SlotRecord(), good, 5),
-        lambda: BootState(Slot.B, Slot.A, good, SlotRecord(), 5),
-        lambda: BootState(Slot.A, Slot.A, good, SlotRecord(), 5, trials_left=1),
-        lambda: BootState(Slot.A, Slot.A, good, SlotRecord(), 4),
+        lambda: BootState(SlotName.A, SlotName.A, SlotRecord(), good, 5),
+        lambda: BootState(SlotName.B, SlotName.A, good, SlotRecord(), 5),
+        lambda: BootState(SlotName.A, SlotName.A, good, SlotRecord(), 5, trials_left=1),
+        lambda: BootState(SlotName.A, SlotName.A, good, SlotRecord(), 4),
     ):
         with pytest.raises(ValueError):
             wrong()

@@ -76,7 +76,7 @@ def fetch(
     async def main() -> Fetched:
         async with running(server) as url, httpx.AsyncClient() as http:
             return await asyncio.wait_for(
-                download(http, wanted(url), part, Backoff("seed", attempts=3), sleep, trouble or Trouble()), 20
+                download(http, wanted(url), part, Backoff("seed", attempts=3), sleep, trouble or Trouble(), {}), 20
             )
 
     work: Awaitable[Fetched] = main()

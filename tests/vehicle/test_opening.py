@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import (
     BundleContentsError,
     NotForThisVehicleError,
@@ -19,7 +20,6 @@ from nwmctl.errors import (
     WrongPlatformError,
 )
 from nwmctl.formats import cpio, documents
-from nwmctl.vehicle.boot import Slot
 from nwmctl.vehicle.opening import open_bundle
 from nwmctl.vehicle.slots import Slots
 from tests.vehicle.bundles import RECORD, NotSigned, contents, describe, other, verify, write_swu
@@ -31,9 +31,9 @@ def test_only_the_vehicles_own_files_go_into_the_slot(tmp_path: Path) -> None:
     assert opened.manifest == manifest
     assert {file.entry.name for file in opened.files} == {"bundle.json", "quad.vmfb", "quad.json", "chassis-ET5.json"}
     slots = Slots.create(tmp_path, 3, [])
-    assert slots.install(4, opened.files) is Slot.B
+    assert slots.install(4, opened.files) is SlotName.B
     assert (tmp_path / "slot-b" / "quad.vmfb").read_bytes() == files["quad.vmfb"]
-    assert len(slots.prove(Slot.B)) == 4
+    assert len(slots.prove(SlotName.B)) == 4
 
 
 def test_the_same_sequence_is_not_lower(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_nothing_for_this_vehicle(tmp_path: Path, changes: dict[str, str], what:
 
 
 def test_a_wrong_signature_is_seen_before_anything_else(tmp_path: Path) -> None:
-    path = write_swu(tmp_path / "b.swu", *contents(), signature=b"forged")
+    path = write_swu(tmp_path / "b.swu", *contents(), sign=lambda data: b"forged")
     with pytest.raises(NotSigned):
         open_bundle(path, other(board="nt3-board"), 99, verify)
 
@@ -97,7 +97,7 @@ def test_the_description_and_the_manifest_must_say_the_same(tmp_path: Path) -> N
         open_bundle(
             write_swu(tmp_path / "b.swu", lying, files, description=describe(manifest, everything)), RECORD, 3, verify
         )
-    assert "signed description says" in caught.value.why
+    assert "sw-description says" in caught.value.why
 
 
 def test_the_description_comes_first(tmp_path: Path) -> None:

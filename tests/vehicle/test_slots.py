@@ -16,45 +16,47 @@ from typing import Any
 import pytest
 
 from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import NoSpaceError, NotCanonicalError, SlotBrokenError, SlotRuleError, VehicleStateError
-from nwmctl.vehicle.boot import Slot, SlotStatus
+from nwmctl.vehicle import boot
+from nwmctl.vehicle.boot import SlotStatus
 from nwmctl.vehicle.slots import SlotEntry, SlotFile, Slots
 from tests.vehicle.helpers import slot_file, software
 
 
 def test_install_trial_commit(tmp_path: Path) -> None:
     slots = Slots.create(tmp_path, 3, software(3))
-    assert slots.install(4, software(4)) is Slot.B
-    assert slots.state().active is Slot.A, "installing changes nothing that runs"
+    assert slots.install(4, software(4)) is SlotName.B
+    assert slots.state().active is SlotName.A, "installing changes nothing that runs"
     slots.activate()
     assert Slots(tmp_path).start().on_trial
     state = Slots(tmp_path).commit()
-    assert (state.active, state.highest) == (Slot.B, 4)
-    for slot in Slot:
+    assert (state.active, state.highest) == (SlotName.B, 4)
+    for slot in SlotName:
         assert [entry.name for entry in slots.prove(slot)] == ["bundle.json", "model.bin"]
 
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     slots = Slots.create(tmp_path, 3, software(3))
-    path = slots.folder_of(Slot.A) / "model.bin"
+    path = slots.folder_of(SlotName.A) / "model.bin"
     data = bytearray(path.read_bytes())
     data[777] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(SlotBrokenError, match="slot a is not what was installed"):
-        slots.prove(Slot.A)
+        slots.prove(SlotName.A)
 
 
 def test_a_changed_list_of_files_is_found(tmp_path: Path) -> None:
     slots = Slots.create(tmp_path, 3, software(3))
-    (slots.folder_of(Slot.A) / "slot.json").write_bytes(b'{"files":[],"schema":"nwmctl.slot/1"}')
+    (slots.folder_of(SlotName.A) / "slot.json").write_bytes(b'{"files":[],"schema":"nwmctl.slot/1"}')
     with pytest.raises(SlotBrokenError):
-        slots.prove(Slot.A)
+        slots.prove(SlotName.A)
 
 
 def test_a_factory_without_a_bundle_proves_nothing(tmp_path: Path) -> None:
     slots = Slots.create(tmp_path, 3, [])
     with pytest.raises(SlotBrokenError) as caught:
-        slots.prove(Slot.A)
+        slots.prove(SlotName.A)
     assert "no list of its files" in caught.value.why
 
 
@@ -92,7 +94,7 @@ def test_wrong_bytes_leave_the_slot_unbootable_and_the_other_intact(tmp_path: Pa
     with pytest.raises(SlotBrokenError):
         slots.install(4, [file])
     assert slots.state().b.status is SlotStatus.UNBOOTABLE
-    slots.prove(Slot.A)
+    slots.prove(SlotName.A)
     with pytest.raises(SlotRuleError):
         slots.activate()
     assert not (tmp_path / "escape").exists()
@@ -107,7 +109,7 @@ def test_a_full_disk_is_a_refusal_of_its_own(tmp_path: Path, monkeypatch: pytest
 
     with pytest.raises(NoSpaceError, match=r"no space left to write 'model\.bin'"):
         slots.install(4, [SlotFile(SlotEntry("model.bin", digest_bytes(b"x"), 1), full)])
-    assert slots.state().active is Slot.A
+    assert slots.state().active is SlotName.A
 
 
 class PowerLoss(BaseException):
@@ -151,7 +153,7 @@ def check_after_power_loss(folder: Path) -> None:
     assert state.record(state.last_good).sequence in (3, 4, 5)
     slots.prove(state.last_good)
     if state.on_trial or state.record(state.inactive).status is SlotStatus.GOOD:
-        slots.prove(state.last_good.other)
+        slots.prove(boot.other(state.last_good))
     while slots.state().on_trial:
         slots.start()
     assert slots.state().active is state.last_good
@@ -196,7 +198,7 @@ def test_power_loss_during_delivery_leaves_no_vehicle(tmp_path: Path) -> None:
                 break
         if not (folder / "boot.json").exists():
             Slots.create(folder, 3, software(3))
-        Slots(folder).prove(Slot.A)
+        Slots(folder).prove(SlotName.A)
 
 
 KILLED = """

@@ -1,0 +1,57 @@
+"""A vehicle as it leaves the factory.
+
+The folder gets who the vehicle is, what it trusts, and slot a with the software of its sequence: the vehicle's own
+files of a signed bundle, verified like any other, or nothing where no bundle of that time exists (then the slot
+cannot be proven and no way leads back to it). The boot state is written last: before that there is no vehicle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nwmctl.domain.clock import Clock
+from nwmctl.errors import DeliveryError
+from nwmctl.trust.cms import verify_cms
+from nwmctl.vehicle import disk, record
+from nwmctl.vehicle.opening import open_bundle
+from nwmctl.vehicle.record import PinnedTrust, VehicleRecord
+from nwmctl.vehicle.slots import BOOT_NAME, Slots
+
+
+def deliver(folder: Path, who: VehicleRecord, trust: PinnedTrust, previous: Path | None, clock: Clock) -> bool:
+    """Make the vehicle ``who`` in ``folder``; False if it was delivered before, in which case nothing changes.
+
+    ``previous`` is the signed bundle that the factory installed. Raises DeliveryError if that has another sequence
+    than the vehicle or if another vehicle lives in the folder, and what ``open_bundle`` and ``verify_cms`` raise.
+    """
+    if is_delivered(folder):
+        known = record.load_record(folder)
+        if known.vin != who.vin:
+            raise DeliveryError(
+                f"'{folder.name}' belongs to another vehicle",
+                why=f"it holds {known.vin}, not {who.vin}",
+                next="choose another folder",
+            )
+        return False
+    with disk.translated(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    record.keep(folder, who, trust)
+    if previous is None:
+        Slots.create(folder, who.sequence, [])
+        return True
+    opened = open_bundle(
+        previous, who, 0, lambda data, signature: verify_cms(data, signature, trust.ca_pem, clock.now_us())
+    )
+    if opened.manifest.sequence != who.sequence:
+        raise DeliveryError(
+            f"vehicle {who.vin} shall leave the factory with sequence {who.sequence}",
+            why=f"the bundle for it has sequence {opened.manifest.sequence}",
+            next="correct the inventory's sequence, or give the bundle of that sequence",
+        )
+    Slots.create(folder, who.sequence, opened.files)
+    return True
+
+
+def is_delivered(folder: Path) -> bool:
+    """Whether a whole vehicle lives in this folder."""
+    return (folder / BOOT_NAME).exists()

@@ -1,0 +1,67 @@
+"""What a vehicle tells its gateway, as DDI feedback.
+
+The words that a machine reads come first in the details: the stage, then the class of the refusal; sentences for
+people follow. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from nwmctl.domain.fleet import AssignmentState
+from nwmctl.errors import NwmError, RefusedError, VerificationError
+from nwmctl.formats.ddi import STAGE_DETAIL, Execution, Feedback, Finished
+from nwmctl.formats.untrusted import MAX_TEXT
+from nwmctl.vehicle.pending import Ending, Outcome
+
+REASON_DETAIL = "nwm.reason="
+"""Starts the detail that names the class of a refusal."""
+
+
+def proceeding(action: int, stage: AssignmentState, *details: str) -> Feedback:
+    """The vehicle is on its way and has reached ``stage``."""
+    return Feedback(action, Execution.PROCEEDING, Finished.NONE, _details(stage, details))
+
+
+def closing(action: int, outcome: Outcome) -> Feedback:
+    """The action has ended."""
+    reason = (f"{REASON_DETAIL}{outcome.reason}",) if outcome.reason else ()
+    stage = _stage(outcome.ending)
+    finished = Finished.SUCCESS if outcome.ending is Ending.COMMITTED else Finished.FAILURE
+    return Feedback(action, Execution.CLOSED, finished, _details(stage, (*reason, outcome.text)))
+
+
+def cancelled(action: int) -> Feedback:
+    """The vehicle stopped the action as asked."""
+    return Feedback(action, Execution.CLOSED, Finished.SUCCESS, _details(AssignmentState.CANCELLED, ()))
+
+
+def not_cancelled(action: int, why: str) -> Feedback:
+    """The vehicle cannot stop the action any more."""
+    return Feedback(action, Execution.REJECTED, Finished.NONE, (why,))
+
+
+def outcome_of(problem: NwmError) -> Outcome:
+    """How an action ends that ran into ``problem`` before its trial."""
+    ending = Ending.REFUSED if isinstance(problem, VerificationError | RefusedError) else Ending.FAILED
+    return Outcome(ending, type(problem).__name__, f"{problem.what}: {problem.why}")
+
+
+def _stage(ending: Ending) -> AssignmentState:
+    match ending:
+        case Ending.COMMITTED:
+            return AssignmentState.COMMITTED
+        case Ending.REFUSED:
+            return AssignmentState.REFUSED
+        case Ending.FAILED:
+            return AssignmentState.FAILED
+        case Ending.ROLLED_BACK:
+            return AssignmentState.ROLLED_BACK
+        case Ending.CANCELLED:
+            return AssignmentState.CANCELLED
+        case _:
+            assert_never(ending)
+
+
+def _details(stage: AssignmentState, details: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"{STAGE_DETAIL}{stage}", *(detail[: MAX_TEXT // 4] for detail in details if detail))
