@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.model import ModelContract, TensorSpec
 from nwmctl.errors import CandidateFailedError, ContractBrokenError
@@ -24,6 +25,8 @@ from nwmctl.validation.subject import Pace
 
 LIMIT_SLACK = 1e-3
 """Share of a channel's range by which a value may pass its limit: what a lower precision rounds, and no more."""
+_Signature = tuple[str, tuple[int | str, ...]]
+"""dtype and shape."""
 _REPAIR = "compile again with a recipe that keeps the model's outputs within their limits"
 
 
@@ -32,14 +35,36 @@ def check_graph(model_path: Path, contract: ModelContract) -> None:
     problems = _contract_problems(contract)
     graph = _load_graph(model_path)
     held = {value.name for value in graph.initializer}
-    given = {value.name: value for value in graph.input if value.name not in held}
-    problems += _compare("input", contract.inputs, given)
-    problems += _compare("output", contract.outputs, {value.name: value for value in graph.output})
+    given = {value.name: _signature(value) for value in graph.input if value.name not in held}
+    outputs = {value.name: _signature(value) for value in graph.output}
+    problems += _compare("input", contract.inputs, given, "graph")
+    problems += _compare("output", contract.outputs, outputs, "graph")
     if problems:
         raise ContractBrokenError(
             f"the model breaks its contract: {problems[0]}",
             why="; ".join(problems[1:]) or "the graph and the model card must name the same tensors",
             next="export the model again, or correct the contract in its model card and sign the card again",
+        )
+
+
+def check_ports(manifest: ArtifactManifest, contract: ModelContract) -> None:
+    """Compare what an artifact takes and gives with the contract; its batch may be fixed. Raises ContractBrokenError.
+
+    A manifest without ports (of an external toolchain) says nothing, and then the dynamic half alone decides.
+    """
+    said: list[str] = []
+    for kind, specs, ports in (
+        ("input", contract.inputs, manifest.inputs),
+        ("output", contract.outputs, manifest.outputs),
+    ):
+        found = {port.name: (port.dtype, port.shape) for port in ports}
+        if found:
+            said += _compare(kind, specs, found, "artifact")
+    if said:
+        raise ContractBrokenError(
+            f"the artifact breaks the model's contract: {said[0]}",
+            why="; ".join(said[1:]) or "the artifact and the model card must name the same tensors",
+            next=_REPAIR,
         )
 
 
@@ -125,29 +150,31 @@ def _load_graph(path: Path) -> Any:
         ) from problem
 
 
-def _compare(kind: str, specs: tuple[TensorSpec, ...], found: Mapping[str, Any]) -> list[str]:
+def _compare(kind: str, specs: tuple[TensorSpec, ...], found: Mapping[str, _Signature], holder: str) -> list[str]:
     said = [
-        f"{kind} '{spec.name}' is missing, the graph has {', '.join(sorted(found)) or 'none'}"
+        f"{kind} '{spec.name}' is missing, the {holder} has {', '.join(sorted(found)) or 'none'}"
         for spec in specs
         if spec.name not in found
     ]
     said += [
-        f"{kind} '{name}' is in the graph and not in the contract"
+        f"{kind} '{name}' is in the {holder} and not in the contract"
         for name in sorted(found)
         if name not in {spec.name for spec in specs}
     ]
     for spec in specs:
         if spec.name in found:
-            dtype, shape = _signature(found[spec.name])
-            if dtype != spec.dtype or not _same_shape(spec.shape, shape):
+            dtype, shape = found[spec.name]
+            # An artifact is built for batch 1; everything else is as the contract says.
+            same = spec.shape[1:] == shape[1:] if holder == "artifact" else _same_shape(spec.shape, shape)
+            if dtype != spec.dtype or not same:
                 said.append(
-                    f"{kind} '{spec.name}' is {dtype}{_shown(shape)} in the graph, "
+                    f"{kind} '{spec.name}' is {dtype}{_shown(shape)} in the {holder}, "
                     f"the contract says {spec.dtype}{_shown(spec.shape)}"
                 )
     return said
 
 
-def _signature(value: Any) -> tuple[str, tuple[int | str, ...]]:
+def _signature(value: Any) -> _Signature:
     """dtype and shape of a graph input or output; a dimension is a number or a symbol."""
     import onnx
 

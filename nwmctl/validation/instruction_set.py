@@ -15,32 +15,18 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained, ResultFigure
 from nwmctl.domain.platform import Build, Chip
+from nwmctl.toolchains.inspect_arm64 import EXTENSION
 from nwmctl.validation.figures import figure, not_run
 
-EXTENSIONS: Mapping[str, str] = {
-    "sdot": "dotprod",
-    "udot": "dotprod",
-    "smmla": "i8mm",
-    "ummla": "i8mm",
-    "usmmla": "i8mm",
-    "usdot": "i8mm",
-    "bfmmla": "bf16",
-    "bfdot": "bf16",
-    "bfmlalb": "bf16",
-    "bfmlalt": "bf16",
-    "fmlal": "fp16fml",
-    "fmlal2": "fp16fml",
-}
-"""Arm instruction -> the extension that a core must have for it."""
-
 IMPLIED: Mapping[str, frozenset[str]] = {
-    "armv9-a": frozenset({"dotprod", "fp16", "fp16fml"}),
+    "armv9-a": frozenset({"dotprod", "fullfp16", "fp16fml"}),
 }
 """Extensions that an architecture level makes mandatory; whatever else a chip has, its profile lists by name."""
 
 TENSOR_CORE = ("mma", "wmma")
 ASSEMBLER = "ptxas"
 """Key of ``found`` that counts the kernels which the assembler accepted."""
+_TOTALS = ("instructions", "kernels", ASSEMBLER)
 _OTHER_RECIPE = "compile with another recipe, or correct the profile's recipe"
 
 
@@ -66,7 +52,7 @@ def check_instruction_set(manifest: ArtifactManifest, build: Build, chip: Chip, 
     if wrong:
         return CheckResult(Check.INSTRUCTION_SET, Verdict.FAILED, obtained, "; ".join(wrong), figures, _OTHER_RECIPE)
     if lacking:
-        need = sorted({EXTENSIONS[name] for name in lacking})
+        need = sorted({EXTENSION[name] for name in lacking})
         summary = f"{_counted(lacking)} need {', '.join(need)}, which the profile does not list for {chip.name}"
         next = f"list {', '.join(need)} among the instruction sets of {chip.name} with a source, or compile without"
         return CheckResult(Check.INSTRUCTION_SET, Verdict.INCONCLUSIVE, obtained, summary, figures, next)
@@ -106,12 +92,13 @@ def _lacking(manifest: ArtifactManifest, chip: Chip) -> dict[str, int]:
     return {
         name: count
         for name, count in sorted(manifest.found.items())
-        if count and name in EXTENSIONS and EXTENSIONS[name] not in has
+        if count and name in EXTENSION and EXTENSION[name] not in has
     }
 
 
 def _summary(manifest: ArtifactManifest, build: Build, tensor: int) -> str:
-    most = dict(sorted(manifest.found.items(), key=lambda item: (-item[1], item[0]))[:3])
+    kinds = [item for item in manifest.found.items() if item[0] not in _TOTALS]
+    most = dict(sorted(kinds, key=lambda item: (-item[1], item[0]))[:3])
     text = f"{manifest.found_precision} code for {manifest.instruction_set}: {_counted(most)}"
     if build.unit == "gpu":
         text += f"; {tensor} tensor-core instructions"

@@ -17,7 +17,7 @@ from nwmctl.errors import ContractBrokenError, MissingError
 from nwmctl.validation.budget import check_budget
 from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.closed_loop import check_closed_loop
-from nwmctl.validation.contract import check_contract, check_graph
+from nwmctl.validation.contract import check_contract, check_graph, check_ports
 from nwmctl.validation.figures import not_demanded, not_run
 from nwmctl.validation.inputs import Golden, read_golden
 from nwmctl.validation.instruction_set import check_instruction_set
@@ -67,6 +67,7 @@ def validate_artifact(subject: Subject, settings: Settings, progress: Progress) 
 def _graph_fault(subject: Subject) -> ContractBrokenError | None:
     try:
         check_graph(subject.weights, subject.contract)
+        check_ports(subject.manifest, subject.contract)
     except ContractBrokenError as problem:
         return problem
     return None

@@ -259,7 +259,7 @@ def manifest(**changes: object) -> ArtifactManifest:
         argv=("iree-compile",),
         toolchain_version="1",
         instruction_set="armv8.2-a",
-        found={"fmla": 900},
+        found={"fmla.4s": 900},
         found_precision=Precision.FP32,
         needs=RuntimeNeeds("iree", "1"),
     )

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nwmctl.domain.model import ModelContract
+from nwmctl.domain.artifact import Port
+from nwmctl.domain.model import ModelContract, TensorSpec
 from nwmctl.errors import ContractBrokenError, ExitCode
-from nwmctl.validation.contract import check_graph
+from nwmctl.validation.contract import check_graph, check_ports
 from tests.validation import plant
 
 EGO, AGENTS, ROUTE = plant.CONTRACT.inputs
@@ -82,3 +83,22 @@ def test_bytes_that_are_no_model_are_refused(tmp_path: Path, data: bytes) -> Non
     path.write_bytes(data)
     with pytest.raises(ContractBrokenError):
         check_graph(path, plant.CONTRACT)
+
+
+def ports(*specs: TensorSpec, batch: int | str = 1) -> tuple[Port, ...]:
+    return tuple(Port(spec.name, spec.dtype, (batch, *spec.shape[1:])) for spec in specs)
+
+
+@pytest.mark.parametrize("batch", [1, "B"])
+def test_an_artifacts_ports_may_fix_the_batch(batch: int | str) -> None:
+    inputs, outputs = ports(EGO, AGENTS, ROUTE, batch=batch), ports(CONTROL, OUTLOOK, batch=batch)
+    check_ports(plant.manifest(inputs=inputs, outputs=outputs), plant.CONTRACT)
+    check_ports(plant.manifest(), plant.CONTRACT)
+
+
+def test_an_artifact_of_another_graph_is_refused() -> None:
+    shorter = replace(CONTROL, shape=("B", 5, 2))
+    with pytest.raises(ContractBrokenError) as refusal:
+        check_ports(plant.manifest(outputs=ports(shorter, OUTLOOK)), plant.CONTRACT)
+    said = "output 'control' is float32[1,5,2] in the artifact, the contract says float32[B,10,2]"
+    assert said in str(refusal.value)

@@ -114,7 +114,7 @@ def test_the_label_is_not_believed() -> None:
 
 
 def test_cpu_features_must_be_the_chips() -> None:
-    found = {"fmla": 4, "sdot": 7, "bfmmla": 2}
+    found = {"fmla.4s": 4, "sdot": 7, "bfmmla": 2}
     old = judged("cpu", ("armv8.2-a",), found=found)
     assert old.verdict is Verdict.INCONCLUSIVE
     assert "2 bfmmla, 7 sdot need bf16, dotprod" in old.summary
