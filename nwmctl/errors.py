@@ -636,6 +636,10 @@ class RunMismatchError(ConflictError):
     """A run cannot be resumed with another release than it was started with."""
 
 
+class ModelIncompleteError(InputError):
+    """A model package lacks a file that the road needs."""
+
+
 class PlanError(InputError):
     """What is asked for cannot be planned (an unknown platform, nothing to do)."""
 

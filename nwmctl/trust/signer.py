@@ -1,0 +1,141 @@
+"""The signing process, and the function that asks it.
+
+Run as ``python -m nwmctl.trust.signer``: one request on stdin, one answer on stdout. It reads the papers from their
+files itself, judges them again, and only then opens the release key, which no other process reads. It never sees the
+verdict of whoever asks. Diagnostics go to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import nwmctl
+from nwmctl import errors
+from nwmctl.domain.signing import SigningRefusal, SigningRequest, SigningResult
+from nwmctl.errors import ExitCode, NwmError, SigningInputError, SigningProcessError, SigningRefusedError
+from nwmctl.formats import documents
+from nwmctl.trust.cms import sign_cms, verify_cms
+from nwmctl.trust.keys import load_keyring
+from nwmctl.trust.permission import Papers, permit
+
+_MAX_PAPER = 16 << 20
+_MAX_REQUEST = 1 << 20
+_MODULE = "nwmctl.trust.signer"
+T = TypeVar("T", SigningResult, SigningRefusal)
+
+
+def request_signature(request: SigningRequest, *, timeout_s: float = 60.0) -> SigningResult:
+    """Ask a process of its own to sign. Raises what it refuses with, or SigningProcessError if it gives no answer."""
+    # The child must be this same nwmctl, also where it runs from a checkout that is not installed.
+    home = str(Path(nwmctl.__file__).parent.parent)
+    path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", _MODULE],
+            input=documents.encode(request),
+            capture_output=True,
+            timeout=timeout_s,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise _no_answer(str(problem)) from problem
+    if done.returncode == ExitCode.OK:
+        return _answer(SigningResult, done.stdout)
+    if done.returncode == ExitCode.REFUSED:
+        raise _rebuilt(_answer(SigningRefusal, done.stdout))
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    raise _no_answer(f"it ended with {done.returncode}: {said[-1] if said else 'nothing was said'}")
+
+
+def sign(request: SigningRequest) -> SigningResult:
+    """What the process does: judge, then sign. Raises what ``permit``, the key ring and the verifier raise."""
+    papers = Papers(
+        policy=_read(request.policy),
+        policy_signature=_read(request.policy_signature),
+        bundle=_read(request.bundle),
+        description=_read(request.description),
+        evidence=tuple(_read(path) for path in request.evidence),
+        artifacts=tuple(_read(path) for path in request.artifacts),
+        approvals=tuple(_read(path) for path in request.approvals),
+    )
+    permission = permit(papers, request.safety_keys, request.tighten, virtual=request.virtual)
+    keyring = load_keyring(Path(request.keys))
+    if keyring.development and not permission.virtual_only:
+        raise SigningRefusedError(
+            "a bundle for a real fleet is not signed with development keys",
+            why="development keys were made for trying out and are protected by nobody",
+            next="make and guard real keys with `nwmctl keys init`, and name their folder",
+        )
+    passphrase = None if request.passphrase is None else request.passphrase.encode()
+    signature = sign_cms(papers.description, keyring, passphrase)
+    # A signature that vehicles would refuse (an expired certificate) is refused here, where somebody can act.
+    verify_cms(papers.description, signature, keyring.ca_pem(), request.at_us)
+    return SigningResult(
+        signature=signature.hex(),
+        description=permission.description,
+        bundle=permission.bundle,
+        policy=permission.policy,
+        policy_key=permission.policy_key,
+        approved_by=permission.approved_by,
+        virtual_only=permission.virtual_only,
+        development=keyring.development,
+    )
+
+
+def main() -> int:
+    """Entry of the process: 0 with a SigningResult on stdout, 5 with a SigningRefusal."""
+    try:
+        data = sys.stdin.buffer.read(_MAX_REQUEST + 1)
+        answer: SigningResult | SigningRefusal = sign(documents.decode(SigningRequest, data, "signing request"))
+        code = ExitCode.OK
+    except NwmError as refusal:
+        answer = SigningRefusal(type(refusal).__name__, refusal.what, refusal.why, refusal.next)
+        code = ExitCode.REFUSED
+    sys.stdout.buffer.write(documents.encode(answer))
+    sys.stdout.buffer.flush()
+    return code
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_PAPER + 1)
+    except OSError as problem:
+        raise _unreadable(path, str(problem.strerror or problem)) from problem
+    if len(data) > _MAX_PAPER:
+        raise _unreadable(path, f"it has more than {_MAX_PAPER} bytes")
+    return data
+
+
+def _unreadable(path: str, reason: str) -> SigningInputError:
+    return SigningInputError(
+        f"the paper '{Path(path).name}' cannot be read", why=reason, next="run the release again, it writes its papers"
+    )
+
+
+def _answer(kind: type[T], data: bytes) -> T:
+    try:
+        return documents.decode(kind, data, "answer of the signing process")
+    except NwmError as problem:
+        raise _no_answer(problem.why) from problem
+
+
+def _rebuilt(refusal: SigningRefusal) -> NwmError:
+    kind = getattr(errors, refusal.error, None)
+    if not isinstance(kind, type) or not issubclass(kind, NwmError):
+        return _no_answer(f"it refused with the unknown error '{refusal.error}': {refusal.what}")
+    return kind(refusal.what, why=refusal.why, next=refusal.next)
+
+
+def _no_answer(reason: str) -> SigningProcessError:
+    return SigningProcessError(
+        "the signing process gave no answer", why=reason, next="run the command again; nothing was signed"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

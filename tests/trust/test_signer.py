@@ -1,0 +1,208 @@
+"""The signing process: it signs what policy and evidence allow, and nothing else, whatever it is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nwmctl.domain.evidence import Check, CheckResult, Verdict
+from nwmctl.domain.figure import Obtained
+from nwmctl.domain.keys import KeyRole
+from nwmctl.domain.policy import Rule
+from nwmctl.domain.release import Tighten
+from nwmctl.errors import (
+    BundleContentsError,
+    CertificateExpiredError,
+    KeyPassphraseError,
+    NwmError,
+    PolicyLoosenedError,
+    SchemaError,
+    SigningInputError,
+    SigningProcessError,
+    SigningRefusedError,
+    UntrustedSignatureError,
+)
+from nwmctl.trust import signer
+from nwmctl.trust.cms import verify_cms
+from nwmctl.trust.keys import KeyRing, init_keys
+from nwmctl.trust.signer import request_signature, sign
+from tests.trust.conftest import real_now
+from tests.trust.papers import BAD, BENCH, LATENCY, POLICY, PROXY, approve, lay_out
+
+NOT_RUN = CheckResult(Check.PARITY, Verdict.NOT_RUN, Obtained.NOT_RUN, "no such chip here")
+
+
+def test_a_process_of_its_own_signs_what_is_allowed(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring)
+    result = request_signature(desk.request)
+    signature = bytes.fromhex(result.signature)
+    verify_cms(desk.plan.description_bytes, signature, keyring.ca_pem(), desk.request.at_us)
+    assert result.policy_key == keyring.public(KeyRole.SAFETY)
+    assert (result.virtual_only, result.development) == (True, True)
+    assert request_signature(desk.request) == result, "the same papers, the same bytes"
+
+
+def test_a_refusal_crosses_the_process_border_as_itself(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring, (BAD,))
+    with pytest.raises(SigningRefusedError) as refused:
+        request_signature(desk.request)
+    assert "they differ" in refused.value.why
+    assert "use fp32" in refused.value.next
+
+
+def test_a_real_fleet_hears_which_bench_would_settle_it(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring, virtual=False, virtual_only=False)
+    with pytest.raises(SigningRefusedError, match="real fleet") as refused:
+        sign(desk.request)
+    assert "p1 gpu parity: obtained as 'proxy', the policy demands 'bench'" in refused.value.why
+    assert "p1 cpu latency: not_run" in refused.value.why
+    assert "bench" in refused.value.next
+    assert refused.value.next.count("parity:") == 1, "one remedy is said once"
+
+
+def test_a_bundle_may_not_hide_that_it_is_virtual(keyring: KeyRing, tmp_path: Path) -> None:
+    hides = lay_out(tmp_path / "hides", keyring, virtual=True, virtual_only=False)
+    with pytest.raises(SigningRefusedError):
+        sign(hides.request)
+    meant = lay_out(tmp_path / "meant", keyring, (BENCH, LATENCY), virtual=False, virtual_only=True)
+    with pytest.raises(SigningRefusedError) as refused:
+        sign(meant.request)
+    assert "virtual fleets only" in refused.value.why
+
+
+def test_development_keys_do_not_sign_for_a_real_fleet(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring, (BENCH, LATENCY), virtual=False, virtual_only=False)
+    with pytest.raises(SigningRefusedError, match="development"):
+        sign(desk.request)
+    real = init_keys(tmp_path / "real", real_now(), [KeyRole.RELEASE], development=False, passphrase=b"word")
+    at_us = real.document.created_us
+    with pytest.raises(KeyPassphraseError):
+        sign(desk.replaced(keys=str(real.folder), at_us=at_us))
+    request = desk.replaced(keys=str(real.folder), passphrase="word", at_us=at_us)
+    result = request_signature(request)
+    assert (result.virtual_only, result.development) == (False, False)
+    assert "word" not in repr(request)
+
+
+@pytest.mark.parametrize("results", [(), (NOT_RUN,), (BAD, PROXY), (replace(PROXY, figures=()),)])
+def test_evidence_that_is_not_enough(keyring: KeyRing, tmp_path: Path, results: tuple[CheckResult, ...]) -> None:
+    with pytest.raises(SigningRefusedError):
+        sign(lay_out(tmp_path, keyring, results).request)
+
+
+def test_a_release_tightens_and_never_loosens(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring)
+    tighter = Tighten({"p1": {"parity": Rule(Obtained.BENCH)}})
+    with pytest.raises(SigningRefusedError):
+        sign(desk.replaced(tighten=tighter))
+    with pytest.raises(PolicyLoosenedError):
+        sign(desk.replaced(tighten=Tighten({"p1": {"parity": Rule(Obtained.ESTIMATED)}})))
+
+
+def test_approvals_are_counted_by_key_and_bound_to_the_bundle(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring)
+    request = desk.replaced(tighten=Tighten(approvals=2))
+    with pytest.raises(SigningRefusedError) as refused:
+        sign(request)
+    assert "0 approval(s), the policy demands 2" in refused.value.why
+    safety = approve(desk, keyring)
+    second = init_keys(tmp_path / "second", real_now(), [KeyRole.SAFETY], development=True)
+    keys = (*request.safety_keys, second.public(KeyRole.SAFETY))
+    with pytest.raises(SigningRefusedError):
+        sign(replace(request, approvals=(safety, safety), safety_keys=keys))
+    (tmp_path / "two").mkdir()
+    other = approve(replace(desk, folder=tmp_path / "two"), second)
+    assert len(sign(replace(request, approvals=(safety, other), safety_keys=keys)).approved_by) == 2
+    with pytest.raises(UntrustedSignatureError):
+        sign(replace(request, approvals=(safety, other)))
+    with pytest.raises(SigningInputError, match="another bundle"):
+        sign(replace(request, approvals=(approve(desk, keyring, bundle=b"other"),)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"platform": "p2"}, "platform"), ({"build": "npu"}, "build"), ({"model": "artifact"}, "model"),
+     ({"artifact": "model"}, "artifact")],
+)
+def test_evidence_about_something_else(
+    keyring: KeyRing, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    from nwmctl.domain.digest import digest_bytes
+
+    for name in ("model", "artifact"):
+        if name in change:
+            change = {name: digest_bytes(b"something else")}
+    with pytest.raises(SigningInputError, match=f"another {said}"):
+        sign(lay_out(tmp_path, keyring, changes=change).request)
+
+
+def test_papers_that_do_not_belong_together(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path / "one", keyring)
+    other = lay_out(tmp_path / "two", keyring, (BENCH,))
+    with pytest.raises(SigningInputError, match="missing"):
+        sign(desk.replaced(evidence=desk.request.evidence[1:]))
+    with pytest.raises(SigningInputError, match="no payload names"):
+        sign(desk.replaced(evidence=desk.request.evidence + other.request.evidence))
+    with pytest.raises(BundleContentsError):
+        sign(desk.replaced(description=other.request.description))
+    with pytest.raises(BundleContentsError):
+        sign(desk.replaced(artifacts=desk.request.artifacts[1:]))
+    with pytest.raises(SigningInputError, match="cannot be read"):
+        sign(desk.replaced(bundle=str(tmp_path / "nothing")))
+
+
+def test_another_policy_or_an_unsigned_one(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path / "one", keyring)
+    looser = lay_out(tmp_path / "two", keyring, policy=POLICY.replace(b"weakest: proxy", b"weakest: estimated"))
+    with pytest.raises(SigningInputError, match="another policy"):
+        sign(desk.replaced(policy=looser.request.policy, policy_signature=looser.request.policy_signature))
+    with pytest.raises(SigningInputError, match="not the one that was signed"):
+        sign(desk.replaced(policy=looser.request.policy))
+    with pytest.raises(UntrustedSignatureError):
+        sign(desk.replaced(safety_keys=(keyring.public(KeyRole.MODEL),)))
+    silent = lay_out(tmp_path / "three", keyring, policy=POLICY.replace(b'"*"', b'"p9"'))
+    with pytest.raises(SigningRefusedError) as refused:
+        sign(silent.request)
+    assert "says nothing about 'p1'" in refused.value.why
+    damaged = lay_out(tmp_path / "four", keyring, policy=POLICY.replace(b"weakest: proxy", b"weakest: never"))
+    with pytest.raises(SchemaError):
+        sign(damaged.request)
+
+
+def test_an_expired_certificate_is_noticed_before_vehicles_do(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring)
+    with pytest.raises(CertificateExpiredError):
+        request_signature(desk.replaced(at_us=desk.request.at_us + 6 * 366 * 86_400_000_000))
+
+
+def test_a_process_that_gives_no_answer(
+    keyring: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = lay_out(tmp_path, keyring)
+    monkeypatch.setattr(signer, "_MODULE", "nwmctl.trust.no_such_module")
+    with pytest.raises(SigningProcessError, match="no answer") as failed:
+        request_signature(desk.request)
+    assert "no_such_module" in failed.value.why
+    monkeypatch.setattr(signer, "_MODULE", "timeit")
+    with pytest.raises(SigningProcessError):
+        request_signature(desk.request, timeout_s=0.5)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 5000])
+def test_a_garbled_request_is_refused_with_an_answer(data: bytes) -> None:
+    done = subprocess.run([sys.executable, "-m", "nwmctl.trust.signer"], input=data, capture_output=True)
+    assert done.returncode == 5
+    assert b"nwmctl.signing-refusal/1" in done.stdout
+    assert not done.stderr
+
+
+def test_only_known_errors_are_rebuilt() -> None:
+    from nwmctl.domain.signing import SigningRefusal
+
+    for name in ("SystemExit", "ExitCode", "no"):
+        assert isinstance(signer._rebuilt(SigningRefusal(name, "a", "b", "c")), SigningProcessError)
+    assert isinstance(signer._rebuilt(SigningRefusal("SigningRefusedError", "a", "b", "c")), NwmError)
