@@ -167,7 +167,7 @@ CREATE TABLE feedback (
   details TEXT NOT NULL,
   late INTEGER NOT NULL
 );
-CREATE INDEX feedback_of_action ON feedback (action_id);
+CREATE INDEX feedback_of_vehicle ON feedback (vin, id);
 CREATE TABLE event (
   number BIGINT PRIMARY KEY,
   at_us BIGINT NOT NULL,

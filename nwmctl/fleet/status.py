@@ -110,9 +110,7 @@ def story(database: Database, vin: str) -> tuple[StoryLine, ...]:
         )
     ]
     for at_us, action, heard, stage, late, details in reader.all(
-        "SELECT f.at_us, f.action_id, f.heard, f.stage, f.late, f.details FROM action x "
-        "JOIN feedback f ON f.action_id = x.id WHERE x.assignment_id IN "
-        "(SELECT id FROM assignment WHERE vin = :vin) ORDER BY f.id",
+        "SELECT at_us, action_id, heard, stage, late, details FROM feedback WHERE vin = :vin ORDER BY id",
         vin=vin,
     ):
         data: dict[str, object] = {"action": action, "heard": heard, "stage": stage, "late": bool(late)}
