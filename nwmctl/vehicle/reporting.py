@@ -9,13 +9,22 @@ from __future__ import annotations
 from typing import assert_never
 
 from nwmctl.domain.fleet import AssignmentState
-from nwmctl.errors import NwmError, RefusedError, VerificationError
+from nwmctl.errors import (
+    DownloadDigestError,
+    DownloadLengthError,
+    NoSlotToReturnToError,
+    NwmError,
+    RefusedError,
+    SlotBrokenError,
+    VerificationError,
+)
 from nwmctl.formats.ddi import STAGE_DETAIL, Execution, Feedback, Finished
 from nwmctl.formats.untrusted import MAX_TEXT
 from nwmctl.vehicle.pending import Ending, Outcome
 
 REASON_DETAIL = "nwm.reason="
 """Starts the detail that names the class of a refusal."""
+_ACCIDENTS = (DownloadDigestError, DownloadLengthError, NoSlotToReturnToError, SlotBrokenError)
 
 
 def proceeding(action: int, stage: AssignmentState, *details: str) -> Feedback:
@@ -42,8 +51,13 @@ def not_cancelled(action: int, why: str) -> Feedback:
 
 
 def outcome_of(problem: NwmError) -> Outcome:
-    """How an action ends that ran into ``problem`` before its trial."""
-    ending = Ending.REFUSED if isinstance(problem, VerificationError | RefusedError) else Ending.FAILED
+    """How an action ends that ran into ``problem`` before its trial.
+
+    Refused is an answer about what was signed and stays the same when asked again; a failure is an accident that
+    another attempt, or the return bundle instead of a slot, may avoid.
+    """
+    answer = isinstance(problem, VerificationError | RefusedError) and not isinstance(problem, _ACCIDENTS)
+    ending = Ending.REFUSED if answer else Ending.FAILED
     return Outcome(ending, type(problem).__name__, f"{problem.what}: {problem.why}")
 
 

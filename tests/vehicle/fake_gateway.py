@@ -56,7 +56,7 @@ class FakeGateway:
         return ddi.slot_facts(self.attributes[-1])
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        return httpx.AsyncClient(transport=httpx.MockTransport(self._answer), verify=False, trust_env=False)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if self.down:

@@ -146,10 +146,9 @@ def test_no_way_back_by_a_slot_that_was_damaged(world: World) -> None:
     (world.folder / "slot-a" / "quad.vmfb").write_bytes(b"rotten")
     world.gateway.offer(8, ddi.PART_SLOT, 3)
     world.drive()
-    assert (world.gateway.closings[-1].stage, reason(world.gateway.closings[-1])) == (
-        S.REFUSED,
-        "NoSlotToReturnToError",
-    )
+    closing = world.gateway.closings[-1]
+    # Not refused: the gateway shall try again, with the return bundle.
+    assert (closing.stage, reason(closing)) == (S.FAILED, "NoSlotToReturnToError")
     assert world.state.active is SlotName.B
     assert world.gateway.facts() == SlotFacts(SlotName.B, SlotFact(3, False), SlotFact(4, True))
 
@@ -175,7 +174,7 @@ def test_corrupt_bytes_are_refused_and_the_slots_unchanged(world: World) -> None
     before = world.state
     world.gateway.offer_bundle(7, 4, world.swu(4).read_bytes())
     world.drive("corrupt")
-    assert world.gateway.stages == [S.DOWNLOADING, S.REFUSED]
+    assert world.gateway.stages == [S.DOWNLOADING, S.FAILED]
     assert reason(world.gateway.closings[0]) == "DownloadDigestError"
     assert world.gateway.closings[0].finished is ddi.Finished.FAILURE
     assert world.state == before
@@ -188,13 +187,14 @@ def test_the_second_attempt_of_the_gateway_is_a_new_action(world: World) -> None
     world.gateway.offers = offer
     world.gateway.retry(8)
     world.drive()
-    assert [(closing.action, closing.stage) for closing in world.gateway.closings] == [(7, S.REFUSED), (8, S.COMMITTED)]
+    assert [(closing.action, closing.stage) for closing in world.gateway.closings] == [(7, S.FAILED), (8, S.COMMITTED)]
 
 
 def test_a_bundle_of_another_authority(world: World, stranger: KeyRing) -> None:
     world.gateway.offer_bundle(7, 4, world.swu(4, keyring=stranger).read_bytes())
     world.drive()
     assert reason(world.gateway.closings[0]) == "CertificateUntrustedError"
+    assert world.gateway.closings[0].stage is S.REFUSED
     assert unchanged(world)
 
 

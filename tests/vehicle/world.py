@@ -26,7 +26,6 @@ from nwmctl.vehicle.slots import Slots
 from tests.vehicle.bundles import RECORD, contents, write_swu
 from tests.vehicle.fake_gateway import BASE, FakeGateway
 
-
 _SIGNATURES: dict[tuple[Path, bytes], bytes] = {}
 
 
