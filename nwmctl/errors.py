@@ -655,9 +655,21 @@ class PolicySignatureError(VerificationError):
     """The policy is not what the safety role signed."""
 
 
+class DiskFullError(MissingError):
+    """The workspace's disk has too little room for a run."""
+
+
 class KeysNeededError(MissingError):
     """A real fleet needs a key folder that the user made."""
 
 
 class ProcessDiedError(NwmError):
     """A process that nwmctl started (gateway, vehicles) ended by itself."""
+
+
+class NoCampaignError(InputError):
+    """A command about a campaign, in a workspace that has none."""
+
+
+class CampaignStoppedError(RefusedError):
+    """A campaign that is being followed was paused or aborted, by a gate or by a person."""

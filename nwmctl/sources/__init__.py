@@ -1,0 +1,1 @@
+"""Where models come from: fetching a model package and proving it before anything uses it."""
