@@ -1,0 +1,72 @@
+"""One inference on this machine, for vehicles of the ``virtual`` platform.
+
+Runs the payload through its toolchain's driver, in a process of its own, on one neutral input, and asks only whether
+every output is finite: that the loaded network runs at all. It says nothing about how well it drives; that was
+validated before anything was signed. Vehicles of other platforms have no such chip here and never come to this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nwmctl.domain.artifact import ArtifactManifest
+from nwmctl.errors import HealthCheckFailedError
+from nwmctl.vehicle.health import Infer
+
+if TYPE_CHECKING:
+    from nwmctl.toolchains.protocol import Tensors, Toolchain
+
+_NEUTRAL = 0.5
+"""Zeros would hide a payload that only multiplies; this lies inside every normalisation."""
+
+
+def inference(toolchain: Toolchain, timeout_s: float = 60.0) -> Infer:
+    """A health check's inference through ``toolchain``, which must execute the payloads on this host."""
+
+    def infer(payload: Path, manifest: ArtifactManifest) -> str:
+        from nwmctl.toolchains.protocol import Place
+
+        if manifest.recipe.toolchain != toolchain.name:
+            raise _sick(f"'{payload.name}' was made by {manifest.recipe.toolchain}, this vehicle runs {toolchain.name}")
+        with toolchain.open(payload, manifest, Place.HOST, timeout_s) as session:
+            outputs = session.run(neutral_inputs(payload))
+        return _judge(outputs)
+
+    return infer
+
+
+def neutral_inputs(payload: Path) -> Tensors:
+    """One row of input for every tensor that an ONNX payload asks for. Raises HealthCheckFailedError."""
+    import numpy as np
+    import onnx
+
+    try:
+        graph = onnx.load(str(payload)).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        found: Tensors = {}
+        for port in graph.input:
+            if port.name not in weights:
+                kind = port.type.tensor_type
+                shape = [dimension.dim_value or 1 for dimension in kind.shape.dim]
+                found[port.name] = np.full(shape, _NEUTRAL, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except Exception as problem:  # the parser of a foreign format: whatever it raises means that it cannot be read
+        raise _sick(f"'{payload.name}' cannot be read as ONNX: {type(problem).__name__}") from problem
+    return found
+
+
+def _judge(outputs: Tensors) -> str:
+    import numpy as np
+
+    if not outputs:
+        raise _sick("the inference gave no output")
+    for name, values in outputs.items():
+        if not bool(np.all(np.isfinite(values))):
+            raise _sick(f"the inference's output '{name}' is not finite")
+    return f"one call, {len(outputs)} finite outputs"
+
+
+def _sick(why: str) -> HealthCheckFailedError:
+    return HealthCheckFailedError(
+        "the payload does not run", why=why, next="the vehicle falls back to its last good slot"
+    )
