@@ -1,0 +1,180 @@
+"""What a vehicle believes about the repository: only what the keys of its pinned root signed, never anything older.
+
+``refresh`` follows the TUF client workflow with python-tuf's checks: new roots one by one, then timestamp, snapshot
+and targets, each against what was trusted before. It returns the new trusted state and never changes the old one, so
+a refused update leaves the vehicle where it was; the caller keeps the state's bytes. Fetching and the time are
+arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nwmctl.errors import BundleNotListedError, NotCanonicalError
+from nwmctl.formats import canonical
+from nwmctl.trust.metadata import (
+    MAX_ROOT,
+    MAX_ROOTS,
+    MAX_SNAPSHOT,
+    MAX_TARGETS,
+    MAX_TIMESTAMP,
+    TIMESTAMP_PATH,
+    Fetch,
+    ListedBundle,
+    format_error,
+    listed,
+    moment,
+    translated,
+    versioned,
+)
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import TargetFile
+    from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+
+_SCHEMA = "nwmctl.trusted-metadata/1"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedState:
+    """Metadata that were verified. A new vehicle has the pinned ``root`` only."""
+
+    root: bytes
+    timestamp: bytes | None = None
+    snapshot: bytes | None = None
+    targets: bytes | None = None
+
+    def to_bytes(self) -> bytes:
+        """One file for the vehicle's disk."""
+        parts = {"root": self.root, "timestamp": self.timestamp, "snapshot": self.snapshot, "targets": self.targets}
+        table: dict[str, canonical.Plain] = {
+            name: base64.b64encode(data).decode() for name, data in parts.items() if data is not None
+        }
+        return canonical.encode({**table, "schema": _SCHEMA})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> TrustedState:
+        """Read ``to_bytes``. Raises MetadataFormatError."""
+        try:
+            plain = canonical.decode(data, "trusted metadata")
+            if not isinstance(plain, dict) or plain.pop("schema", None) != _SCHEMA:
+                raise ValueError("it has another schema")
+            return cls(**{name: base64.b64decode(str(text), validate=True) for name, text in plain.items()})
+        except (NotCanonicalError, ValueError, TypeError, binascii.Error) as problem:
+            raise format_error(f"the kept state is damaged: {getattr(problem, 'why', problem)}") from problem
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRepository:
+    """What the repository lists now, verified. Keep ``state`` for the next time."""
+
+    state: TrustedState
+    files: Mapping[str, TargetFile]
+
+    def resolve(self, name: str) -> ListedBundle:
+        """Length, hash and description of a bundle. Raises BundleNotListedError, MetadataFormatError.
+
+        Entries are read one by one, so an entry of a later nwmctl does not stop an older vehicle from reading its own.
+        """
+        file = self.files.get(name)
+        if file is None:
+            raise BundleNotListedError(
+                f"the repository lists no bundle '{name[:120]}'",
+                why=f"its signed list has {len(self.files)} bundle(s)",
+                next="publish the release, or correct the name in the assignment",
+            )
+        return listed(name, file.length, file.hashes, file.unrecognized_fields.get("custom"))
+
+
+def refresh(state: TrustedState, fetch: Fetch, now_us: int) -> VerifiedRepository:
+    """Verify the repository's newest metadata on top of ``state``.
+
+    Raises MetadataSignatureError, MetadataRollbackError, MetadataExpiredError, MetadataHashError,
+    MetadataFormatError, and what ``fetch`` raises.
+    """
+    from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+    from tuf.ngclient.config import EnvelopeType
+
+    with translated():
+        trusted = TrustedMetadataSet(state.root, EnvelopeType.METADATA)
+        # The library reads the machine's clock when it starts; the vehicle's clock decides here.
+        trusted.reference_time = moment(now_us)
+    root = _follow_roots(trusted, state.root, fetch)
+    timestamp = _timestamp(trusted, state.timestamp, fetch)
+    snapshot = _snapshot(trusted, state.snapshot, fetch)
+    targets = _targets(trusted, state.targets, fetch)
+    return VerifiedRepository(TrustedState(root, timestamp, snapshot, targets), trusted.targets.targets)
+
+
+def _follow_roots(trusted: TrustedMetadataSet, root: bytes, fetch: Fetch) -> bytes:
+    for _ in range(MAX_ROOTS):
+        data = fetch(versioned("root", trusted.root.version + 1))
+        if data is None:
+            return root
+        _limit(data, MAX_ROOT, "root")
+        with translated():
+            trusted.update_root(data)
+        root = data
+    return root
+
+
+def _timestamp(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
+    from tuf.api.exceptions import EqualVersionNumberError, RepositoryError
+
+    if kept is not None:
+        # An expired or re-keyed old timestamp is no error; what loads still guards against older versions.
+        with suppress(RepositoryError):
+            trusted.update_timestamp(kept)
+    data = _need(fetch, TIMESTAMP_PATH, MAX_TIMESTAMP)
+    with translated():
+        try:
+            trusted.update_timestamp(data)
+        except EqualVersionNumberError:
+            return kept if kept is not None else data
+    return data
+
+
+def _snapshot(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
+    from tuf.api.exceptions import RepositoryError
+
+    if kept is not None:
+        with suppress(RepositoryError):
+            trusted.update_snapshot(kept, trusted=True)
+            return kept
+    data = _need(fetch, versioned("snapshot", trusted.timestamp.snapshot_meta.version), MAX_SNAPSHOT)
+    with translated():
+        trusted.update_snapshot(data)
+    return data
+
+
+def _targets(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
+    from tuf.api.exceptions import RepositoryError
+
+    if kept is not None:
+        with suppress(RepositoryError):
+            trusted.update_targets(kept)
+            return kept
+    with translated():
+        version = trusted.snapshot.meta["targets.json"].version
+    data = _need(fetch, versioned("targets", version), MAX_TARGETS)
+    with translated():
+        trusted.update_targets(data)
+    return data
+
+
+def _need(fetch: Fetch, path: str, most: int) -> bytes:
+    data = fetch(path)
+    if data is None:
+        raise format_error(f"'{path}' is missing")
+    _limit(data, most, path)
+    return data
+
+
+def _limit(data: bytes, most: int, what: str) -> None:
+    if len(data) > most:
+        raise format_error(f"'{what}' has {len(data)} bytes, at most {most} are read")
