@@ -18,6 +18,7 @@ from nwmctl.domain.figure import Confidence
 from nwmctl.domain.platform import Role
 from nwmctl.errors import NwmError, SchemaError
 from nwmctl.formats.platform_files import PlatformFiles, parse_platform_files
+from nwmctl.toolchains.iree_options import plan
 
 FOLDER = Path(__file__).parents[2] / "platforms"
 SHIPPED = {path.name: path.read_bytes() for path in sorted(FOLDER.glob("*.yaml"))}
@@ -101,6 +102,15 @@ def test_an_assumed_figure_says_so_in_its_source(shipped: PlatformFiles) -> None
 def test_no_build_uses_the_npu(shipped: PlatformFiles) -> None:
     units = {b.unit for p in shipped.profiles.values() for v in p.variants for b in v.builds}
     assert units == {"gpu", "cpu", "host"}
+
+
+def test_every_iree_recipe_is_one_that_the_toolchain_reads(shipped: PlatformFiles) -> None:
+    for profile in shipped.profiles.values():
+        for build in (build for variant in profile.variants for build in variant.builds):
+            for recipe in build.recipes:
+                assert recipe.toolchain == ("onnxruntime" if profile.name == "virtual" else "iree")
+                if recipe.toolchain == "iree":
+                    assert plan(recipe, build.unit).precision is recipe.precision
 
 
 def test_unknown_figures_are_listed_as_open(shipped: PlatformFiles) -> None:
