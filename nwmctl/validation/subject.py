@@ -109,7 +109,7 @@ class Settings:
     rules: FleetRules
     seed: int = 20_250
     scenarios: int = 100
-    row_scenarios: int = 100
+    row_scenarios: int = 60
     crawl_rows: int = 6
     random_inputs: int = 64
     measure_latency: bool = False

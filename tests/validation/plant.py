@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -196,8 +197,9 @@ def nan_on_rare_input() -> Drive:
 # --- subjects -----------------------------------------------------------------------------------------------------
 
 
+@cache
 def golden_rows(rows: int = 48, seed: int = 5) -> Tensors:
-    """Observations along drives of the model itself."""
+    """Observations along drives of the model itself; made once, not to be changed."""
     seen: dict[str, list[NDArray[np.generic]]] = {}
 
     def recorded(observation: Mapping[str, NDArray[np.float32]]) -> NDArray[np.floating]:

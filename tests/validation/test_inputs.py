@@ -101,7 +101,7 @@ def test_a_header_that_claims_more_than_there_is_is_refused(golden: Path, tmp_pa
         read_golden(tmp_path / "big.npz", plant.CONTRACT)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_refused_or_read_never_anything_else(
     golden: Path, tmp_path: Path, data: st.DataObject

@@ -60,7 +60,7 @@ def test_share_interval_holds_its_estimate_and_mirrors(trials: int, data: st.Dat
 @pytest.mark.parametrize("truth", [0.02, 0.2])
 def test_share_interval_covers_the_truth_often_enough(truth: float) -> None:
     stream = np.random.default_rng(8)
-    hits = stream.binomial(60, truth, 400)
+    hits = stream.binomial(60, truth, 200)
     covered = [share_interval(int(h), 60).low <= truth <= share_interval(int(h), 60).high for h in hits]
     assert np.mean(covered) >= 0.94
 
@@ -90,7 +90,7 @@ def test_intervals_know_their_least_and_most() -> None:
     assert (Interval(-0.4, -0.5, -0.3).least, Interval(-0.4, -0.5, -0.3).most) == (0.3, 0.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 3), st.integers(0, 3), st.integers(20, 100), st.sampled_from([0.02, 0.05, 0.1]))
 def test_the_forecast_settles_what_it_says(more: int, less: int, pairs: int, limit: float) -> None:
     needed = settles_shift(more, less, pairs, limit)
