@@ -81,6 +81,11 @@ class VehicleClient:
         self._pending = await self._work(self._machine.power_on)
         self._facts = await self._work(self._machine.facts)
 
+    @property
+    def poll_s(self) -> float:
+        """Seconds between polls, as last heard."""
+        return self._poll_s
+
     async def cycle(self) -> float:
         """One poll and what follows from it. Returns the seconds until the next one.
 

@@ -63,11 +63,7 @@ class Link:
 
     def credentials(self, href: str) -> dict[str, str]:
         """The headers that ``href`` may see."""
-        import httpx
-
-        here, there = httpx.URL(self._gateway), httpx.URL(href)
-        same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
-        return {"Authorization": f"TargetToken {self._token}"} if same else {}
+        return credentials(self._gateway, self._token, href)
 
     async def _ask(self, method: str, href: str, body: bytes | None = None) -> bytes:
         status, answer = await self._send(method, href, body)
@@ -96,6 +92,15 @@ class Link:
         if status in _BUSY:
             raise _unreachable(f"it answered {status}")
         return status, bytes(answer)
+
+
+def credentials(gateway: str, token: str, href: str) -> dict[str, str]:
+    """The headers that ``href`` may see: the token goes to the gateway's own origin and nowhere else."""
+    import httpx
+
+    here, there = httpx.URL(gateway), httpx.URL(href)
+    same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
+    return {"Authorization": f"TargetToken {token}"} if same else {}
 
 
 def _refuse_unless_fine(status: int, href: str) -> None:

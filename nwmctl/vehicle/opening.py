@@ -16,13 +16,7 @@ from typing import BinaryIO
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.errors import (
-    BundleContentsError,
-    NotForThisVehicleError,
-    SequenceTooLowError,
-    WrongHardwareError,
-    WrongPlatformError,
-)
+from nwmctl.errors import BundleContentsError, NotForThisVehicleError
 from nwmctl.formats import cpio, documents
 from nwmctl.formats.swu import (
     DESCRIPTION_NAME,
@@ -34,6 +28,7 @@ from nwmctl.formats.swu import (
 )
 from nwmctl.trust.coherence import check_coherence
 from nwmctl.vehicle import disk
+from nwmctl.vehicle.fit import check_hardware, check_platform, check_sequence
 from nwmctl.vehicle.record import VehicleRecord
 from nwmctl.vehicle.slots import SlotEntry, SlotFile
 
@@ -71,17 +66,13 @@ def open_bundle(path: Path, record: VehicleRecord, highest: int, verify: VerifyS
         data = _leading(entries, DESCRIPTION_NAME, MAX_DESCRIPTION)
         verify(data, _leading(entries, SIGNATURE_NAME, MAX_SIGNATURE))
         description = parse_description(data)
-        _check_vehicle(description, record, highest)
+        check_hardware(record, description.board, description.revisions)
+        check_sequence(description.sequence, highest)
         places, manifest_data = _read_files(entries, position, description)
     manifest = documents.decode(BundleManifest, manifest_data, BUNDLE_MANIFEST_NAME)
     artifacts = _read_artifacts(path, manifest, places)
     check_coherence(description, manifest, digest_bytes(manifest_data), artifacts)
-    if manifest.platform != record.platform:
-        raise WrongPlatformError(
-            f"the bundle is for platform '{manifest.platform}'",
-            why=f"this vehicle is of platform '{record.platform}'",
-            next="assign the bundle of the vehicle's own platform",
-        )
+    check_platform(record, manifest.platform)
     chosen = own_files(manifest, record, {name: place.entry for name, place in places.items()})
     return OpenedBundle(manifest, tuple(_slot_file(path, places[entry.name]) for entry in chosen))
 
@@ -124,21 +115,6 @@ def _leading(entries: Iterator[cpio.Entry], name: str, limit: int) -> bytes:
     if entry is None or entry.name != name:
         raise _contents(f"'{name}' is not where it must be, in front of all files")
     return entry.read(limit)
-
-
-def _check_vehicle(description: SwDescription, record: VehicleRecord, highest: int) -> None:
-    if description.board != record.board or record.revision not in description.revisions:
-        raise WrongHardwareError(
-            f"the bundle is for {description.board} {', '.join(description.revisions)}",
-            why=f"this vehicle is {record.board} {record.revision}",
-            next="assign the bundle of the vehicle's own platform",
-        )
-    if description.sequence < highest:
-        raise SequenceTooLowError(
-            f"the bundle has release sequence {description.sequence}",
-            why=f"this vehicle has committed {highest} before; an older sequence may bring back what was repaired",
-            next="send old content as a return bundle, under a higher sequence",
-        )
 
 
 def _read_files(

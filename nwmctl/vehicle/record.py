@@ -20,7 +20,7 @@ RECORD_NAME = "vehicle.json"
 ROOT_NAME = "root.json"
 CA_NAME = "ca.pem"
 DOWNLOAD_NAME = "download"
-METADATA_NAME = "metadata"
+METADATA_NAME = "metadata.json"
 _SCHEMA = "nwmctl.vehicle/1"
 _VIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 

@@ -21,15 +21,18 @@ from nwmctl.formats import yamldoc
 from nwmctl.formats.codec import from_plain
 from nwmctl.vehicle import disk
 from nwmctl.vehicle.backoff import Backoff
-from nwmctl.vehicle.client import FindFile, Services, VehicleClient
+from nwmctl.vehicle.client import Services, VehicleClient
 from nwmctl.vehicle.delivery import deliver, is_delivered
 from nwmctl.vehicle.faults import FaultPlan, PowerLoss, Trouble
 from nwmctl.vehicle.link import Link
 from nwmctl.vehicle.machine import Machine, Senses
+from nwmctl.vehicle.metadata import Repository
 from nwmctl.vehicle.record import PinnedTrust, VehicleRecord, load_record
 
 _THREADS = 2
 _FIRST_POLL_S = 1.0
+_MOST_S = 10.0
+"""The longest wait after failures, unless polls are further apart than that."""
 _DARK_S = 0.1
 """How long a vehicle that lost power on purpose stays dark."""
 
@@ -88,7 +91,6 @@ def deliver_all(config: VehiclesConfig, clock: Clock) -> tuple[str, ...]:
 async def run_vehicles(
     config: VehiclesConfig,
     senses: Senses,
-    find: FindFile,
     *,
     observe: Observe = lambda vin, text: None,
     stop: asyncio.Event | None = None,
@@ -98,7 +100,9 @@ async def run_vehicles(
     with _signals(ended), ThreadPoolExecutor(_THREADS, thread_name_prefix="vehicle") as pool:
         loop = asyncio.get_running_loop()
         vins = await loop.run_in_executor(pool, deliver_all, config, senses.clock)
-        services = Services(pool, asyncio.Semaphore(config.concurrency), asyncio.sleep, find, config.poll_s)
+        repository = Repository(config.repository or f"{config.gateway}/repository", config.gateway, senses.clock)
+        busy = asyncio.Semaphore(config.concurrency)
+        services = Services(pool, busy, asyncio.sleep, repository.find, config.poll_s)
         tasks = [asyncio.create_task(_live(config, vin, senses, services, observe), name=vin) for vin in vins]
         for task in tasks:
             task.add_done_callback(lambda task: _tell_crash(task, observe))
@@ -144,14 +148,17 @@ async def _one_life(client: VehicleClient, vin: str, services: Services, observe
     backoff = Backoff(vin)
     await client.power_on()
     await services.sleep(backoff.jitter(0) * (services.poll_s or _FIRST_POLL_S))
-    failures = 0
+    failures, polls = 0, 0
     while True:
         try:
             wait = await client.cycle()
+            polls += 1
             failures = 0
+            # The first wait spreads a fleet that started at once; the later ones keep it from falling into step.
+            wait *= backoff.jitter(1) if polls == 1 else 0.9 + 0.2 * backoff.jitter(polls)
         except NwmError as problem:
             failures += 1
-            wait = backoff.delay(failures)
+            wait = min(backoff.delay(failures), max(_MOST_S, client.poll_s))
             observe(vin, f"{problem.what} ({problem.why}); waits {wait:.1f} s")
         await services.sleep(wait)
 
