@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope
-from securesystemslib.signer._key import Key
+from securesystemslib.signer import Key
 
 from nwmctl.domain.keys import KeyRole
 from nwmctl.errors import EnvelopeError, NwmError, PayloadTypeError, UntrustedSignatureError

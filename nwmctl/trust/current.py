@@ -1,0 +1,49 @@
+"""A repository's state as files: where each part lies, and whether it must be renewed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nwmctl.trust.metadata import TIMESTAMP_PATH, moment, translated, versioned
+from nwmctl.trust.repository import LIFETIME, MetadataSet, Publication
+
+if TYPE_CHECKING:
+    from nwmctl.domain.keys import KeyRole
+
+
+def as_publication(state: MetadataSet) -> Publication:
+    """A state as it was published: versioned files by path, and its timestamp. Raises MetadataFormatError."""
+    from tuf.api.metadata import Metadata, Snapshot, Timestamp
+
+    with translated():
+        snapshot = Metadata[Timestamp].from_bytes(state.timestamp).signed.snapshot_meta.version
+        targets = Metadata[Snapshot].from_bytes(state.snapshot).signed.meta["targets.json"].version
+    files: Mapping[str, bytes] = {
+        **{versioned("root", number): data for number, data in enumerate(state.roots, start=1)},
+        versioned("targets", targets): state.targets,
+        versioned("snapshot", snapshot): state.snapshot,
+    }
+    return Publication(files, state.timestamp, state)
+
+
+def needs_renewal(state: MetadataSet, now_us: int) -> bool:
+    """Whether less than half of a part's lifetime is left (root excepted: rotating it is a person's decision)."""
+    from tuf.api.metadata import Metadata
+
+    from nwmctl.domain.keys import KeyRole
+
+    parts: tuple[tuple[KeyRole, bytes], ...] = (
+        (KeyRole.TARGETS, state.targets),
+        (KeyRole.SNAPSHOT, state.snapshot),
+        (KeyRole.TIMESTAMP, state.timestamp),
+    )
+    with translated():
+        return any(
+            Metadata.from_bytes(data).signed.expires - moment(now_us) < LIFETIME[role] / 2 for role, data in parts
+        )
+
+
+def state_files(publication: Publication) -> Mapping[str, bytes]:
+    """Every file of a publication, the timestamp last."""
+    return {**publication.files, TIMESTAMP_PATH: publication.timestamp}
