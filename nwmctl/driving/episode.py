@@ -8,7 +8,7 @@ arithmetic does not either (a matrix product may round differently at another ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,12 @@ from nwmctl.driving import expert, metrics
 from nwmctl.driving.constants import FloatArray
 from nwmctl.driving.families import generate_all
 from nwmctl.driving.metrics import Outcomes
-from nwmctl.driving.observe import observe
+from nwmctl.driving.observe import Observation, observe
 from nwmctl.driving.scenarios import ScenarioId
 from nwmctl.driving.world import World
 from nwmctl.errors import PolicyShapeError
 
-Policy = Callable[[Mapping[str, npt.NDArray[np.float32]]], npt.NDArray[np.floating]]
+Policy = Callable[[Observation], npt.NDArray[np.floating]]
 """Observation (see ``observe``) -> control [B,10,2] or [B,2]: steer in rad, acceleration in m/s2."""
 Driver = Callable[[World], FloatArray]
 """Sees the whole world, returns control [B,2]. For the expert and for tests."""

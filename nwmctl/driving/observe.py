@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from nwmctl.driving import constants as k
 from nwmctl.driving.constants import Float32Array, FloatArray
@@ -20,7 +19,7 @@ Observation = Mapping[str, Float32Array]
 """``ego`` [B,4,6], ``agents`` [B,8,4,6], ``route`` [B,15,2]; the channels are listed in ``constants``."""
 
 
-def observe(world: World) -> dict[str, npt.NDArray[np.float32]]:
+def observe(world: World) -> dict[str, Float32Array]:
     """The observation of every lane. Pure: reads the world and changes nothing."""
     cos, sin = np.cos(world.heading), np.sin(world.heading)
     away = np.sqrt((world.agent_x - world.x[:, None]) ** 2 + (world.agent_y - world.y[:, None]) ** 2)
