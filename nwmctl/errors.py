@@ -659,6 +659,14 @@ class DiskFullError(MissingError):
     """The workspace's disk has too little room for a run."""
 
 
+class OutputUnwritableError(InputError):
+    """A file that the user asked for cannot be written."""
+
+
+class ChecksRefusedError(RefusedError):
+    """The policy would refuse to sign what was checked."""
+
+
 class KeysNeededError(MissingError):
     """A real fleet needs a key folder that the user made."""
 

@@ -220,15 +220,14 @@ def _bundle_and_sign(
 
 def _release_part(request: PlanRequest) -> list[PlannedStep]:
     release = request.release
-    inputs: dict[str, Digest | OutputRef] = {}
+    inputs: dict[str, Digest | OutputRef] = {"policy": request.policy}
     for kind in _KINDS:
         for platform in release.platforms:
             inputs[f"swu:{kind}/{platform}"] = OutputRef(f"sign/{kind}/{platform}", "swu")
-            inputs[f"bundle:{kind}/{platform}"] = OutputRef(f"bundle/{kind}/{platform}", "bundle")
     train = (release.name, release.sequence, release.platforms, release.mirrors)
     why = "every mirror holds every byte before anyone may ask"
     stage = PlannedStep("stage", StepName.STAGE, to_plain(StageWork(*train)), inputs, why)
-    published: dict[str, Digest | OutputRef] = {**inputs, "staged": OutputRef("stage", "staged")}
+    published: dict[str, Digest | OutputRef] = {part: OutputRef("stage", part) for part in ("staged", "timestamp")}
     publish = PlannedStep(
         "publish",
         StepName.PUBLISH,

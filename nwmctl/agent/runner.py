@@ -115,7 +115,7 @@ class Runner:
             while True:
                 for step in self._ready(plan, priority, result)[: self._workers - len(running)]:
                     result.states[step.id] = StepState.RUNNING
-                    running[pool.submit(self._attempts_at, step, _resolve(step, result.outcomes))] = step.id
+                    running[pool.submit(self._attempts_at, step, resolve(step, result.outcomes))] = step.id
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -283,7 +283,7 @@ class Runner:
         self._listener.event(event)
 
 
-def _resolve(step: PlannedStep, outcomes: Mapping[str, Outcome]) -> dict[str, Digest]:
+def resolve(step: PlannedStep, outcomes: Mapping[str, Outcome]) -> dict[str, Digest]:
     """Input digests of a step; an output that an earlier step did not produce is simply absent."""
     inputs: dict[str, Digest] = {}
     for name, source in step.inputs.items():

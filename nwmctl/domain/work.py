@@ -90,8 +90,8 @@ class SignWork:
 
 @dataclass(frozen=True, slots=True)
 class StageWork:
-    """Bring signed bundles and versioned metadata to every mirror. Inputs ``swu:K/P`` and ``bundle:K/P`` for each
-    bundle kind K and platform P."""
+    """Bring signed bundles and versioned metadata to every mirror. Inputs ``policy`` and ``swu:K/P`` for each bundle
+    kind K and platform P."""
 
     release: str
     sequence: int
@@ -101,7 +101,7 @@ class StageWork:
 
 @dataclass(frozen=True, slots=True)
 class PublishWork:
-    """Write the timestamp, then enable the release in one transaction. Inputs as of ``stage``, and ``staged``."""
+    """Write the timestamp, then enable the release in one transaction. Inputs ``staged``, ``timestamp``."""
 
     release: str
     sequence: int

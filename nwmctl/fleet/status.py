@@ -160,3 +160,8 @@ def _states(counts: Counts, *, wave: int | None = None, platform: str | None = N
         if wave in (None, number) and platform in (None, name):
             found[state] = found.get(state, 0) + vehicles
     return found
+
+
+def fleet_names(database: Database) -> tuple[str, ...]:
+    """Every fleet that was ever imported."""
+    return tuple(row[0] for row in database.reader.all("SELECT name FROM fleet ORDER BY name"))

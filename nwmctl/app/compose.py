@@ -1,0 +1,81 @@
+"""Joins steps with what they need: store, keys, database, clocks. The only place that builds steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.agent.runner import StepCode
+from nwmctl.app.fleets import inventory_path, virtual_tokens
+from nwmctl.app.project import Project
+from nwmctl.domain.clock import Clock, Sleep
+from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.release import Release
+from nwmctl.domain.work import StepName
+from nwmctl.formats import canonical
+from nwmctl.formats.codec import to_plain
+from nwmctl.steps.bundle import bundle_step
+from nwmctl.steps.compile import compile_step
+from nwmctl.steps.publish import publish_step
+from nwmctl.steps.pull import pull_step
+from nwmctl.steps.rollout import rollout_step
+from nwmctl.steps.sign import sign_step
+from nwmctl.steps.stage import StageSetting, stage_step
+from nwmctl.steps.validate import validate_step
+from nwmctl.storage.database import Database
+from nwmctl.storage.workspace import Workspace
+from nwmctl.trust.keys import KeyRing
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the steps are built from."""
+
+    project: Project
+    workspace: Workspace
+    database: Database
+    keys: KeyRing
+    clock: Clock
+    sleep: Sleep
+    passphrase: str | None = None
+    approvals: tuple[Path, ...] = ()
+
+
+def build_steps(parts: Parts) -> dict[str, StepCode]:
+    """Every step by name."""
+    project, workspace = parts.project, parts.workspace
+    store = workspace.store()
+    content = release_content(project.release, digest_bytes(project.policy_bytes))
+    setting = StageSetting(
+        project.release, content, workspace.repository, workspace.root, parts.keys, parts.database, parts.clock
+    )
+    tokens = virtual_tokens(workspace) if project.release.fleet.virtual else None
+    inventory = inventory_path(project.base, project.release)
+    return {
+        StepName.PULL: pull_step(store, workspace.root / "incoming", project.base, parts.sleep),
+        StepName.COMPILE: compile_step(store),
+        StepName.VALIDATE: validate_step(store),
+        StepName.BUNDLE: bundle_step(store),
+        StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
+        StepName.STAGE: stage_step(store, setting),
+        StepName.PUBLISH: publish_step(store, setting),
+        StepName.ROLLOUT: rollout_step(
+            store, parts.database, project.release, inventory, project.catalogue, tokens, parts.clock
+        ),
+    }
+
+
+def release_content(release: Release, policy: Digest) -> Digest:
+    """What a release sequence stands for: models, platforms, policy. Not its waves, mirrors or fleet."""
+    return digest_bytes(
+        canonical.encode(
+            {
+                "name": release.name,
+                "model": str(release.model.digest),
+                "previous": str(release.previous.digest),
+                "platforms": list(release.platforms),
+                "policy": str(policy),
+                "tighten": to_plain(release.tighten),
+            }
+        )
+    )

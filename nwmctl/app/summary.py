@@ -1,0 +1,181 @@
+"""What a deployment came to: artifacts, checks, what the evidence is not enough for, files.
+
+Gathers from the content store and judges with the policy's own function; renders nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.app.engine import BUDGET_S, RunReport
+from nwmctl.app.session import Session
+from nwmctl.domain.artifact import ArtifactManifest
+from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
+from nwmctl.domain.policy import Shortfall, judge
+from nwmctl.domain.step import OutputRef, StepState
+from nwmctl.domain.work import StepName
+from nwmctl.fleet.status import CampaignStatus
+from nwmctl.formats import documents
+from nwmctl.formats.codec import to_plain
+from nwmctl.storage.content import ContentStore
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """One build's artifact and what was found out about it."""
+
+    platform: str
+    build: str
+    manifest: ArtifactManifest
+    results: tuple[CheckResult, ...]
+
+    def best(self, check: Check) -> CheckResult | None:
+        """The result that matters most to a reader: a failure, else the strongest."""
+        own = [result for result in self.results if result.check is check]
+        bad = [result for result in own if result.verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE)]
+        return max(bad or own, key=lambda result: result.obtained.strength, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRow:
+    """A signed bundle in the store."""
+
+    kind: BundleKind
+    platform: str
+    filename: str
+    size: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything that the closing page says."""
+
+    release: str
+    sequence: int
+    model: str
+    fleet: str
+    virtual: bool
+    run: str
+    state: str
+    steps: int
+    cached: int
+    staged_s: float | None
+    build_s: float
+    critical: tuple[str, ...]
+    artifacts: tuple[ArtifactRow, ...]
+    shortfalls: tuple[Shortfall, ...]
+    """Why the same evidence would be refused for a real fleet."""
+    bundles: tuple[BundleRow, ...]
+    campaign: CampaignStatus | None
+    workspace: Path
+
+    def plain(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "release": self.release,
+            "sequence": self.sequence,
+            "model": self.model,
+            "fleet": {"name": self.fleet, "virtual": self.virtual},
+            "run": {
+                "name": self.run,
+                "state": self.state,
+                "steps": self.steps,
+                "found_in_store": self.cached,
+                "build_s": round(self.build_s, 3),
+                "staged_s": self.staged_s,
+                "budget_s": BUDGET_S,
+                "critical_path": list(self.critical),
+            },
+            "artifacts": [
+                {
+                    "platform": row.platform,
+                    "build": row.build,
+                    "manifest": to_plain(row.manifest),
+                    "checks": [to_plain(result) for result in row.results],
+                }
+                for row in self.artifacts
+            ],
+            "not_enough_for_a_real_fleet": [to_plain(short) for short in self.shortfalls],
+            "bundles": [
+                {
+                    "kind": str(row.kind),
+                    "platform": row.platform,
+                    "file": row.filename,
+                    "size": row.size,
+                    "path": str(row.path),
+                }
+                for row in self.bundles
+            ],
+            "campaign": to_plain(self.campaign) if self.campaign else None,
+            "workspace": str(self.workspace),
+        }
+
+
+def summarise(session: Session, report: RunReport, campaign: CampaignStatus | None) -> Summary:
+    """The summary of a run, complete or not."""
+    project, store = session.project, session.workspace.store()
+    evidence = _evidence(report, store)
+    outcomes = report.result.outcomes
+    pulled = outcomes.get(f"pull/{BundleKind.RELEASE}")
+    return Summary(
+        release=project.release.name,
+        sequence=project.release.sequence,
+        model=str(pulled.summary.get("model", "")) if pulled else "",
+        fleet=project.release.fleet.name,
+        virtual=project.release.fleet.virtual,
+        run=report.run,
+        state=report.result.state,
+        steps=len(report.plan),
+        cached=sum(state is StepState.CACHED for state in report.result.states.values()),
+        staged_s=report.staged_s,
+        build_s=report.build_s,
+        critical=report.critical,
+        artifacts=tuple(_artifacts(report, store)),
+        shortfalls=judge(project.policy.real, evidence),
+        bundles=tuple(_bundles(report, store)),
+        campaign=campaign,
+        workspace=session.workspace.root,
+    )
+
+
+def _evidence(report: RunReport, store: ContentStore) -> Sequence[Evidence]:
+    prefix = f"{StepName.VALIDATE}/{BundleKind.RELEASE}/"
+    return [row for step, row in evidence_of(report, store) if step.startswith(prefix)]
+
+
+def evidence_of(report: RunReport, store: ContentStore) -> list[tuple[str, Evidence]]:
+    """All evidence of a run by step, the return bundles' included."""
+    return [
+        (step.id, documents.decode(Evidence, store.read(outcome.outputs["evidence"]), step.id))
+        for step in report.plan
+        if step.step == StepName.VALIDATE and (outcome := report.result.outcomes.get(step.id))
+    ]
+
+
+def _artifacts(report: RunReport, store: ContentStore) -> list[ArtifactRow]:
+    by_id = {step.id: step for step in report.plan}
+    rows = []
+    for name, evidence in evidence_of(report, store):
+        source = by_id[name].inputs["manifest"]
+        if not name.startswith(f"{StepName.VALIDATE}/{BundleKind.RELEASE}/") or not isinstance(source, OutputRef):
+            continue
+        digest = report.result.outcomes[source.step].outputs["manifest"]
+        manifest = documents.decode(ArtifactManifest, store.read(digest), "artifact manifest")
+        rows.append(ArtifactRow(evidence.platform, evidence.build, manifest, evidence.results))
+    return rows
+
+
+def _bundles(report: RunReport, store: ContentStore) -> list[BundleRow]:
+    rows = []
+    for step in report.plan:
+        outcome = report.result.outcomes.get(step.id)
+        if step.step != StepName.SIGN or outcome is None:
+            continue
+        kind = BundleKind(step.id.split("/")[1])
+        filename, size = outcome.summary["_file"], outcome.summary["size"]
+        rows.append(BundleRow(kind, step.platform, str(filename), int(size), store.path(outcome.outputs["swu"])))
+    return rows

@@ -1,0 +1,232 @@
+"""`nwmctl rollout`, `nwmctl rollback`, `nwmctl fleet`, `nwmctl gateway`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nwmctl.cli.common import (
+    JsonOption,
+    PlatformsOption,
+    ReleaseArgument,
+    WorkspaceOption,
+    emit,
+    page,
+    settings_of,
+    talk,
+)
+
+if TYPE_CHECKING:
+    from nwmctl.fleet.status import CampaignStatus
+    from nwmctl.storage.database import Database
+
+rollout = typer.Typer(help="Campaigns: waves, gates, states.", rich_markup_mode=None, no_args_is_help=True)
+fleet = typer.Typer(help="Vehicles and what they run.", rich_markup_mode=None, no_args_is_help=True)
+gateway = typer.Typer(help="The HTTP edge for vehicles.", rich_markup_mode=None, no_args_is_help=True)
+
+CampaignArgument = Annotated[str | None, typer.Argument(help="A campaign's name [the latest].", show_default=False)]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit trail.")]
+FollowOption = Annotated[bool, typer.Option(help="Follow until it ends or needs a person.")]
+
+
+@rollout.command("start")
+def start(
+    release: ReleaseArgument,
+    follow: FollowOption = True,
+    workspace: WorkspaceOption = None,
+    platforms: PlatformsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Open and start the campaign of a published release."""
+    from nwmctl.app.clock import SystemClock
+    from nwmctl.app.fleets import open_campaign
+    from nwmctl.app.project import load_project
+
+    settings = settings_of(workspace, platforms=platforms)
+    project, place = load_project(release, settings.platforms), settings.open()
+    opened = open_campaign(project, place, SystemClock())
+    _follow_and_show(workspace, opened.name, follow, json_)
+
+
+@rollout.command("status")
+def status(campaign: CampaignArgument = None, workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+    """Show a campaign's waves, counts and gates."""
+    from nwmctl.app.clock import SystemClock
+    from nwmctl.app.fleets import campaign_named, fleet_database
+
+    with fleet_database(settings_of(workspace).open()) as database:
+        _show(campaign_named(database, campaign, SystemClock().now_us()), json_)
+
+
+@rollout.command("pause")
+def pause(
+    campaign: CampaignArgument = None,
+    reason: ReasonOption = "paused by a person",
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Offer nothing new; vehicles that have begun may finish."""
+    _show(_change("pause", campaign, reason, workspace), json_)
+
+
+@rollout.command("resume")
+def resume(
+    campaign: CampaignArgument = None,
+    reason: ReasonOption = "resumed by a person",
+    follow: FollowOption = True,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Go on after a pause; failures so far are accepted."""
+    _follow_and_show(workspace, _change("resume", campaign, reason, workspace).name, follow, json_)
+
+
+@rollout.command("abort")
+def abort(
+    campaign: CampaignArgument = None,
+    reason: ReasonOption = "aborted by a person",
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """End a campaign: cancel what no vehicle has seen, ask the others to stop."""
+    _show(_change("abort", campaign, reason, workspace), json_)
+
+
+def rollback(
+    campaign: CampaignArgument = None,
+    reason: ReasonOption = "rolled back by a person",
+    follow: FollowOption = True,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Bring vehicles back: by the intact inactive slot where there is one, by the return bundle otherwise."""
+    from nwmctl.app.clock import SystemClock
+    from nwmctl.app.fleets import campaign_named, fleet_database
+    from nwmctl.fleet import campaigns
+
+    now_us = SystemClock().now_us()
+    with fleet_database(settings_of(workspace).open()) as database:
+        name = campaign_named(database, campaign, now_us).name
+        begun = campaigns.rollback(database, name, reason, now_us)
+    talk().print(f"{name}: {begun.by_slot} vehicles return by their inactive slot, {begun.by_bundle} by return bundle")
+    _follow_and_show(workspace, name, follow, json_)
+
+
+@fleet.command("import")
+def import_(
+    inventory: Annotated[Path, typer.Argument(help="CSV: vin,vehicle_model,baseline,sequence[,token].")],
+    name: Annotated[str, typer.Option("--fleet", help="The fleet's name.")],
+    virtual: Annotated[bool, typer.Option("--virtual", help="Virtual vehicles; never mixed with real ones.")] = False,
+    workspace: WorkspaceOption = None,
+    platforms: PlatformsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Bring an inventory into the database; a bad line is named and changes nothing."""
+    from nwmctl.app.clock import SystemClock
+    from nwmctl.app.fleets import import_fleet
+    from nwmctl.app.project import load_platforms
+
+    settings = settings_of(workspace, platforms=platforms)
+    catalogue = load_platforms(settings.platforms).catalogue
+    done = import_fleet(settings.open(), inventory, catalogue, name, virtual=virtual, clock=SystemClock())
+    if json_:
+        emit({"fleet": name, "lines": done.lines, "added": done.added})
+        return
+    talk().print(f"fleet {name}: {done.lines} lines read, {done.added} vehicles new")
+
+
+@fleet.command("status")
+def fleet_status(
+    vin: Annotated[str | None, typer.Argument(help="One vehicle's story.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Which vehicle models run which sequence; or everything that happened to one vehicle."""
+    from nwmctl.app.fleets import fleet_database
+    from nwmctl.fleet.status import fleet_counts, fleet_names
+    from nwmctl.formats.codec import to_plain
+
+    with fleet_database(settings_of(workspace).open()) as database:
+        if vin is not None:
+            _story(database, vin, json_)
+            return
+        rows = [row for name in fleet_names(database) for row in fleet_counts(database, name)]
+    if json_:
+        emit({"vehicles": [to_plain(row) for row in rows]})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("platform", "vehicle model", "baseline", "sequence", "vehicles"):
+        table.add_column(title, justify="right" if title in ("sequence", "vehicles") else "left")
+    for row in rows:
+        table.add_row(row.platform, row.vehicle_model, row.baseline, str(row.sequence), str(row.vehicles))
+    page().print(table if rows else "no vehicles yet; `nwmctl fleet import` brings them in")
+
+
+def _story(database: Database, vin: str, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    from nwmctl.fleet.status import story
+    from nwmctl.formats.codec import to_plain
+
+    lines = story(database, vin)
+    if as_json:
+        emit({"vin": vin, "story": [to_plain(line) for line in lines]})
+        return
+    from rich.markup import escape
+
+    console = page()
+    for line in lines:
+        at = datetime.fromtimestamp(line.at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        data = ", ".join(f"{key} {value}" for key, value in line.data.items())
+        console.print(f"[dim]{at}[/]  {line.what}  {escape(data)}  {escape('; '.join(line.details))}", soft_wrap=True)
+
+
+@gateway.command("serve")
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8480,
+    mirror: Annotated[str, typer.Option(help="Folder to serve, relative to the workspace.")] = "mirrors/local",
+    controller: Annotated[bool, typer.Option(help="Advance campaigns from this process.")] = True,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Serve vehicles (hawkBit DDI), files and status; advance campaigns."""
+    from nwmctl.app.local import serve_gateway
+
+    serve_gateway(settings_of(workspace).open(), host, port, mirror, controller=controller)
+
+
+def _change(verb: str, campaign: str | None, reason: str, workspace: Path | None) -> CampaignStatus:
+    from nwmctl.app.clock import SystemClock
+    from nwmctl.app.fleets import campaign_named, fleet_database
+    from nwmctl.fleet import campaigns
+
+    now_us = SystemClock().now_us()
+    actions = {"pause": campaigns.pause, "resume": campaigns.resume, "abort": campaigns.abort}
+    with fleet_database(settings_of(workspace).open()) as database:
+        name = campaign_named(database, campaign, now_us).name
+        actions[verb](database, name, reason, now_us)
+        return campaign_named(database, name, now_us)
+
+
+def _follow_and_show(workspace: Path | None, name: str, follow: bool, as_json: bool) -> None:
+    from nwmctl.cli.following import follow_campaign, raise_if_stopped
+
+    status = follow_campaign(settings_of(workspace).open(), name, follow=follow)
+    _show(status, as_json)
+    raise_if_stopped(status)
+
+
+def _show(status: CampaignStatus, as_json: bool) -> None:
+    from nwmctl.cli.summary import print_campaign
+    from nwmctl.formats.codec import to_plain
+
+    if as_json:
+        plain = to_plain(status)
+        assert isinstance(plain, dict)
+        emit(plain)
+        return
+    print_campaign(page(), status)

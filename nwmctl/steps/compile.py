@@ -1,0 +1,64 @@
+"""compile: model x recipe -> artifact (payload and manifest) and its host twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nwmctl.domain.artifact import ArtifactManifest
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.step import Outcome
+from nwmctl.domain.work import CompileWork, StepName
+from nwmctl.formats import documents
+from nwmctl.steps.base import Progress, Step
+from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.protocol import Compiled, CompileRequest
+from nwmctl.toolchains.registry import toolchain
+
+
+@dataclass(frozen=True, slots=True)
+class _Compile:
+    store: ContentStore
+
+    def __call__(self, work: CompileWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
+        recipe = work.recipe
+        progress(f"{recipe.toolchain} {recipe.precision}", -1.0)
+        with self.store.scratch() as scratch:
+            compiled = toolchain(recipe.toolchain).compile(
+                CompileRequest(
+                    model=self.store.path(inputs["weights"]),
+                    model_digest=inputs["card"],
+                    recipe=recipe,
+                    unit=work.unit,
+                    driver=work.driver,
+                    scratch=scratch,
+                )
+            )
+            outputs = self._keep(compiled, "")
+            if compiled.twin is not None:
+                outputs |= self._keep(compiled.twin, "twin_")
+        return Outcome(outputs, _summary(compiled.manifest))
+
+    def _keep(self, compiled: Compiled, prefix: str) -> dict[str, Digest]:
+        return {
+            f"{prefix}payload": self.store.put_file(compiled.payload),
+            f"{prefix}manifest": self.store.put_bytes(documents.encode(compiled.manifest)),
+        }
+
+
+def _summary(manifest: ArtifactManifest) -> dict[str, str | int | float | bool]:
+    return {
+        "recipe": f"{manifest.recipe.toolchain} {manifest.recipe.precision}",
+        "found": f"{manifest.found_precision} found for {manifest.instruction_set.partition(' ')[0]}",
+        "size": manifest.size,
+        "jit_in_vehicle": manifest.jit_in_vehicle,
+    }
+
+
+def compile_step(store: ContentStore) -> Step[CompileWork]:
+    """The step. Its fingerprint is the toolchain's: another compiler version is another artifact."""
+
+    def fingerprint(work: CompileWork) -> str:
+        return toolchain(work.recipe.toolchain).fingerprint(work.recipe)
+
+    return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store), fingerprint)

@@ -1,0 +1,86 @@
+"""sign: bundle, evidence and policy -> signed .swu, if the signing process agrees.
+
+The signing process reads the papers from the store itself and judges again; this step only hands it the paths and
+packs what it signed. Signatures are deterministic, so the step is pure; the key is part of its fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.bundling.write import write_bundle
+from nwmctl.domain.clock import Clock
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.release import Tighten
+from nwmctl.domain.signing import SigningRequest
+from nwmctl.domain.step import Outcome
+from nwmctl.domain.work import SignWork, StepName
+from nwmctl.steps.base import Progress, Step
+from nwmctl.steps.bundle import planned_bundle
+from nwmctl.storage.content import ContentStore
+from nwmctl.trust.keys import KeyRing, KeyRole
+from nwmctl.trust.signer import request_signature
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    store: ContentStore
+    keys: KeyRing
+    passphrase: str | None
+    approvals: tuple[Path, ...]
+    clock: Clock
+
+    def __call__(self, work: SignWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
+        plan = planned_bundle(self.store, work.bundle, inputs)
+        progress("the signing process judges the evidence", -1.0)
+        result = request_signature(
+            SigningRequest(
+                policy=self._path(inputs["policy"]),
+                policy_signature=self._path(inputs["policy_signature"]),
+                safety_keys=work.safety_keys,
+                virtual=work.rules.virtual,
+                tighten=Tighten(work.rules.tighten, work.rules.approvals),
+                evidence=self._papers(inputs, "evidence:"),
+                bundle=self._path(inputs["bundle"]),
+                artifacts=self._papers(inputs, "manifest:"),
+                description=self._path(inputs["description"]),
+                keys=str(self.keys.folder),
+                at_us=self.clock.now_us(),
+                approvals=tuple(str(path) for path in self.approvals),
+                passphrase=self.passphrase,
+            )
+        )
+        progress("packing", -1.0)
+        with self.store.scratch() as folder:
+            written = write_bundle(plan, bytes.fromhex(result.signature), self.store.path, folder / "bundle.swu")
+            swu = self.store.put_file(written.path)
+        return Outcome(
+            {"swu": swu},
+            {"size": written.size, "_file": plan.manifest.filename, "development_key": result.development},
+        )
+
+    def _path(self, digest: Digest) -> str:
+        return str(self.store.path(digest))
+
+    def _papers(self, inputs: Mapping[str, Digest], prefix: str) -> tuple[str, ...]:
+        # Two builds may share an artifact; each paper is handed over once.
+        digests = dict.fromkeys(digest for name, digest in sorted(inputs.items()) if name.startswith(prefix))
+        return tuple(self._path(digest) for digest in digests)
+
+
+def sign_step(
+    store: ContentStore, keys: KeyRing, passphrase: str | None, approvals: tuple[Path, ...], clock: Clock
+) -> Step[SignWork]:
+    """The step. ``approvals`` are envelopes of people who approve bundles of this release."""
+    key = f"release {keys.public(KeyRole.RELEASE)} {_certificate(keys)}"
+    return Step(
+        StepName.SIGN, 1, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
+    )
+
+
+def _certificate(keys: KeyRing) -> str:
+    from nwmctl.domain.digest import digest_bytes
+
+    return str(digest_bytes(keys.certificate_pem()))

@@ -1,0 +1,198 @@
+"""stage: signed bundles -> every mirror holds bundles and versioned metadata, read back.
+
+Idempotent. The repository's state is kept in the workspace before anything is uploaded, so a staging that was
+interrupted goes on with the same metadata bytes; only the timestamp, which makes them count, is left to ``publish``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.bundling.read import BundleContents, read_bundle
+from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget
+from nwmctl.domain.clock import Clock
+from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.release import Release
+from nwmctl.domain.step import Outcome
+from nwmctl.domain.train import BundleFile, BundleResult, TrainSpec, check_train
+from nwmctl.domain.work import StageWork, StepName
+from nwmctl.fleet.releases import claim_sequence
+from nwmctl.formats import canonical, documents
+from nwmctl.publishing.mirrors import MirrorSession, open_mirror
+from nwmctl.publishing.stage import StagedFile, stage
+from nwmctl.steps.base import Progress, Step
+from nwmctl.storage.content import ContentStore, write_atomically
+from nwmctl.storage.database import Database
+from nwmctl.trust.cms import verify_cms
+from nwmctl.trust.current import as_publication, needs_renewal, state_files
+from nwmctl.trust.keys import KeyRing
+from nwmctl.trust.metadata import ListedBundle
+from nwmctl.trust.repository import Publication, add_targets, create_repository, listed_bundles, read_state
+
+
+@dataclass(frozen=True, slots=True)
+class StageSetting:
+    """What staging and publishing share. ``content`` is what the release's sequence stands for; ``repository`` the
+    folder with the repository's own state; relative mirrors start at ``base``."""
+
+    release: Release
+    content: Digest
+    repository: Path
+    base: Path
+    keys: KeyRing
+    database: Database
+    clock: Clock
+    passphrase: bytes | None = None
+
+    @contextmanager
+    def mirrors(self) -> Iterator[tuple[MirrorSession, ...]]:
+        """All mirrors of the release, open."""
+        with ExitStack() as stack:
+            yield tuple(stack.enter_context(open_mirror(mirror, self.base)) for mirror in self.release.mirrors)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBundle:
+    """A bundle whose signature was verified again, from its bytes."""
+
+    path: Path
+    contents: BundleContents
+
+    @property
+    def manifest(self) -> BundleManifest:
+        return self.contents.manifest
+
+    @property
+    def listed(self) -> ListedBundle:
+        """As the repository lists it."""
+        manifest = self.manifest
+        about = BundleTarget.of(manifest)
+        return ListedBundle(manifest.filename, self.contents.size, self.contents.digest, about)
+
+
+def open_signed(path: Path, keys: KeyRing, now_us: int) -> SignedBundle:
+    """Read a bundle whole and verify its signature by the key ring's authority."""
+    authority = keys.ca_pem()
+
+    def verify(description: bytes, signature: bytes) -> None:
+        verify_cms(description, signature, authority, now_us)
+
+    return SignedBundle(path, read_bundle(path, verify))
+
+
+def bundle_results(bundles: Sequence[SignedBundle], release: Release) -> list[BundleResult]:
+    """What the bundles say about themselves, platform by platform."""
+    results = []
+    for platform in dict.fromkeys(bundle.manifest.platform for bundle in bundles):
+        own = [bundle for bundle in bundles if bundle.manifest.platform == platform]
+        models = {bundle.manifest.kind: bundle.manifest.model for bundle in own}
+        first = own[0].manifest
+        evidence = sorted({payload.evidence for bundle in own for payload in bundle.manifest.payloads})
+        results.append(
+            BundleResult(
+                release=first.release,
+                sequence=release.sequence,
+                platform=platform,
+                model=models.get(BundleKind.RELEASE, release.model.digest),
+                previous=models.get(BundleKind.RETURN, release.previous.digest),
+                policy=first.policy,
+                evidence=tuple(evidence),
+                bundles=tuple(
+                    BundleFile(
+                        bundle.manifest.kind,
+                        bundle.manifest.filename,
+                        bundle.contents.digest,
+                        bundle.contents.size,
+                        bundle.manifest.sequence,
+                        digest_bytes(documents.encode(bundle.manifest)),
+                        bundle.manifest.model,
+                    )
+                    for bundle in own
+                ),
+            )
+        )
+    return results
+
+
+def load_repository(folder: Path) -> Publication | None:
+    """The repository's own state, or None if there is none yet."""
+
+    def fetch(path: str) -> bytes | None:
+        try:
+            return (folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    state = read_state(fetch)
+    return as_publication(state) if state else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    store: ContentStore
+    setting: StageSetting
+
+    def __call__(self, work: StageWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
+        setting, release = self.setting, self.setting.release
+        now = setting.clock.now_us()
+        bundles = [
+            open_signed(self.store.path(digest), setting.keys, now)
+            for name, digest in sorted(inputs.items())
+            if name.startswith("swu:")
+        ]
+        check_train(TrainSpec.of(release, inputs["policy"]), bundle_results(bundles, release))
+        claim_sequence(setting.database, release, setting.content)
+        publication = self._publication([bundle.listed for bundle in bundles])
+        files = [
+            *(StagedFile(b.listed.path, b.path, b.contents.digest, b.contents.size) for b in bundles),
+            *(StagedFile.of_bytes(path, data) for path, data in publication.files.items()),
+        ]
+        with setting.mirrors() as mirrors:
+            report = stage(
+                files, mirrors, lambda mirror, name, done, total: progress(f"{mirror}: {name}", done / max(total, 1))
+            )
+        receipt = canonical.encode(
+            {
+                "bundles": [
+                    {"name": b.listed.name, "path": b.listed.path, "swu": str(b.contents.digest)} for b in bundles
+                ],
+                "timestamp": str(digest_bytes(publication.timestamp)),
+            }
+        )
+        outputs = {
+            "staged": self.store.put_bytes(receipt),
+            "timestamp": self.store.put_bytes(publication.timestamp),
+        }
+        return Outcome(
+            outputs,
+            {
+                "mirrors": len(release.mirrors),
+                "files_uploaded": len(report.uploaded),
+                "files_already_there": len(report.verified),
+                "size": report.sent_bytes,
+            },
+        )
+
+    def _publication(self, wanted: list[ListedBundle]) -> Publication:
+        """Metadata that list the bundles: the kept ones if they do already, so that repeating changes nothing."""
+        setting = self.setting
+        kept = load_repository(setting.repository)
+        if kept is None:
+            kept = create_repository(setting.keys, setting.clock, setting.passphrase)
+        known = listed_bundles(kept.state, setting.keys)
+        if set(wanted) <= set(known) and not needs_renewal(kept.state, setting.clock.now_us()):
+            return kept
+        new = add_targets(kept.state, wanted, setting.keys, setting.clock, setting.passphrase)
+        for path, data in state_files(new).items():
+            place = setting.repository / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, data)
+        return new
+
+
+def stage_step(store: ContentStore, setting: StageSetting) -> Step[StageWork]:
+    """The step."""
+    return Step(StepName.STAGE, 1, False, StageWork, _Stage(store, setting))
