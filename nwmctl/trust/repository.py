@@ -29,9 +29,10 @@ from nwmctl.trust.metadata import (
     translated,
     versioned,
 )
-from nwmctl.trust.tuf_signer import tuf_key, tuf_signer
 
 if TYPE_CHECKING:
+    from securesystemslib.signer import Signer as LibrarySigner
+    from securesystemslib.signer import SSlibKey
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 ROLES: tuple[KeyRole, ...] = (KeyRole.ROOT, KeyRole.TARGETS, KeyRole.SNAPSHOT, KeyRole.TIMESTAMP)
@@ -85,7 +86,7 @@ def create_repository(keyring: KeyRing, clock: Clock, passphrase: bytes | None =
 
     root = Metadata(Root(consistent_snapshot=True))
     for role in ROLES:
-        root.signed.add_key(tuf_key(keyring.public(role)), str(role))
+        root.signed.add_key(_key(keyring, role), str(role))
     state = _Open([], root, Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()))
     _seal(root, KeyRole.ROOT, keyring, clock, passphrase)
     state.roots.append(root.to_bytes())
@@ -123,11 +124,11 @@ def rotate_keys(
     """Metadata under the keys of ``new``. The next root is signed by both root keys, so vehicles follow it."""
     state = _open(previous, old)
     for role in ROLES:
-        state.root.signed.revoke_key(tuf_key(old.public(role)).keyid, str(role))
-        state.root.signed.add_key(tuf_key(new.public(role)), str(role))
+        state.root.signed.revoke_key(_key(old, role).keyid, str(role))
+        state.root.signed.add_key(_key(new, role), str(role))
     state.root.signed.version += 1
     _seal(state.root, KeyRole.ROOT, new, clock, passphrase)
-    state.root.sign(tuf_signer(old.signer(KeyRole.ROOT, passphrase)), append=True)
+    state.root.sign(_signer(old, KeyRole.ROOT, passphrase), append=True)
     state.roots.append(state.root.to_bytes())
     return _publish(state, new, clock, passphrase)
 
@@ -179,7 +180,7 @@ def _open(previous: MetadataSet, keyring: KeyRing) -> _Open:
         )
         root = state.root.signed
         for role in ROLES:
-            if root.roles[str(role)].keyids != [tuf_key(keyring.public(role)).keyid]:
+            if root.roles[str(role)].keyids != [_key(keyring, role).keyid]:
                 raise MetadataSignatureError(
                     f"the repository's '{role}' key is not the key ring's",
                     why="the root metadata name another key",
@@ -237,4 +238,16 @@ def _publish(
 
 def _seal(metadata: Metadata[Any], role: KeyRole, keyring: KeyRing, clock: Clock, passphrase: bytes | None) -> None:
     metadata.signed.expires = moment(clock.now_us()) + LIFETIME[role]
-    metadata.sign(tuf_signer(keyring.signer(role, passphrase)))
+    metadata.sign(_signer(keyring, role, passphrase))
+
+
+def _key(keyring: KeyRing, role: KeyRole) -> SSlibKey:
+    from nwmctl.trust.tuf_signer import tuf_key
+
+    return tuf_key(keyring.public(role))
+
+
+def _signer(keyring: KeyRing, role: KeyRole, passphrase: bytes | None) -> LibrarySigner:
+    from nwmctl.trust.tuf_signer import tuf_signer
+
+    return tuf_signer(keyring.signer(role, passphrase))

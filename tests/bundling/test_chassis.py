@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwmctl.bundling.chassis import render_chassis
@@ -29,6 +29,7 @@ def test_the_adaptation_is_canonical_and_works_its_examples() -> None:
         assert adapt(found.chassis, probe.steer, probe.acceleration).steering_wheel == probe.steering_wheel
 
 
+@settings(deadline=None)
 @given(ratio=_positive, reach=_positive, pull=_positive, brake=_positive)
 def test_every_positive_chassis_survives_the_template_exactly(
     ratio: float, reach: float, pull: float, brake: float

@@ -24,6 +24,7 @@ def contents(data: bytes) -> dict[str, bytes]:
     return {entry.name: b"".join(entry.chunks()) for entry in unpack(io.BytesIO(data).read)}
 
 
+@settings(deadline=None)
 @given(files=st.dictionaries(_names, st.binary(max_size=300), max_size=6))
 def test_what_was_written_is_read(files: dict[str, bytes]) -> None:
     data = build(files)
@@ -32,6 +33,7 @@ def test_what_was_written_is_read(files: dict[str, bytes]) -> None:
     assert list(contents(data)) == list(files), "the order is kept"
 
 
+@settings(deadline=None)
 @given(files=st.dictionaries(_names, st.binary(max_size=300), max_size=4), step=st.integers(1, 64))
 def test_short_reads_change_nothing(files: dict[str, bytes], step: int) -> None:
     stream = io.BytesIO(build(files))
@@ -74,6 +76,7 @@ def test_a_file_twice_and_a_wrong_length_are_refused() -> None:
         b"".join(pack([Member("a", MAX_FILE + 1, [])]))
 
 
+@settings(deadline=None)
 @given(cut=st.floats(0, 1, exclude_max=True))
 def test_every_truncation_is_refused(cut: float) -> None:
     data = build(FILES).rstrip(b"\0")

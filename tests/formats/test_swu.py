@@ -33,6 +33,7 @@ DESCRIPTION = SwDescription(
 _sequences = st.integers(1, MAX_SEQUENCE)
 
 
+@settings(deadline=None)
 @given(one=_sequences, two=_sequences)
 def test_versions_compare_as_swupdate_does(one: int, two: int) -> None:
     def number(version: str) -> int:
@@ -50,6 +51,7 @@ def test_an_odd_version_is_refused(text: str) -> None:
         sequence_of(text)
 
 
+@settings(deadline=None)
 @given(sequence=_sequences, revisions=st.lists(st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,9}\Z"), min_size=1, max_size=4))
 def test_what_was_rendered_is_parsed(sequence: int, revisions: list[str]) -> None:
     description = replace(DESCRIPTION, sequence=sequence, revisions=tuple(revisions))
