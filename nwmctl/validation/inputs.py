@@ -24,7 +24,8 @@ from nwmctl.toolchains.protocol import Tensors
 
 GOLDEN_LIMIT = 256 << 20
 """Bytes that golden data may take in memory."""
-_FOLDERS = ("in", "out")
+CORNERS = 5
+"""Leading rows of ``extreme_inputs`` in which every input is extreme at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

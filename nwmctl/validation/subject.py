@@ -101,15 +101,16 @@ class Subject:
 class Settings:
     """Amounts and seeds. ``rules`` are the policy's for this kind of fleet, with the release's tightening applied.
 
+    The default seed is far from every seed that the example models were trained or tuned on.
     ``scenarios`` drive a way of pace ``batch``, ``row_scenarios`` one of pace ``rows``; ``crawl_rows`` golden rows go
     through a way of pace ``crawl``. Latency is the one figure that differs from run to run, so it is measured only on
     request, with ``clock``.
     """
 
     rules: FleetRules
-    seed: int = 20_250
+    seed: int = 6_000_000
     scenarios: int = 100
-    row_scenarios: int = 60
+    row_scenarios: int = 80
     crawl_rows: int = 6
     random_inputs: int = 64
     measure_latency: bool = False
