@@ -109,32 +109,32 @@ class VehicleClient:
         if action is not None and action.outcome is not None and not action.told:
             # An action that the gateway no longer knows counts as told: there is nobody left to tell.
             await self._link.report(reporting.closing(action.action, action.outcome))
-            self._pending = self._machine.told(action, True)
+            self._pending = await self._work(self._machine.told, action, True)
             self._trouble.reach(Stage.CLOSED)
 
     async def _take_on(self, deployment: ddi.Deployment) -> None:
         known = self._pending
         if known is not None and known.action == deployment.action and known.outcome is not None:
-            self._pending = self._machine.told(known, False)
+            self._pending = await self._work(self._machine.told, known, False)
             await self._settle()
             return
         async with self._services.busy:
             try:
                 order = read_order(deployment)
             except GatewayAnswerError as problem:
-                self._pending = self._machine.refuse(deployment.action, reporting.outcome_of(problem))
+                outcome = reporting.outcome_of(problem)
+                self._pending = await self._work(self._machine.refuse, deployment.action, outcome)
             else:
                 await self._carry_out(order)
         await self._settle()
 
     async def _carry_out(self, order: Order) -> None:
-        action = self._machine.begin(order.action, order.way, order.sequence)
-        self._pending = action
+        action = self._pending = self._machine.begin(order.action, order.way, order.sequence)
         try:
             match order:
-                case SlotOrder() if self._machine.runs(order.sequence):
+                case SlotOrder() if await self._work(self._machine.runs, order.sequence):
                     text = f"sequence {order.sequence} runs already"
-                    self._pending = self._machine.close(action, Outcome(Ending.COMMITTED, "", text))
+                    self._pending = await self._close(action, Outcome(Ending.COMMITTED, "", text))
                     return
                 case SlotOrder():
                     await self._work(self._machine.check_way_back, order.sequence)
@@ -142,30 +142,28 @@ class VehicleClient:
                     action = await self._bring_in(order, action)
             await self._refuse_if_cancelled(order.action)
         except _Cancelled:
-            self._pending = self._machine.close(action, Outcome(Ending.CANCELLED), told=True)
+            self._pending = await self._close(action, Outcome(Ending.CANCELLED), told=True)
             await self._link.report(reporting.cancelled(order.action), cancel=True)
             return
         except NwmError as problem:
-            self._pending = self._machine.close(action, reporting.outcome_of(problem))
+            self._pending = await self._close(action, reporting.outcome_of(problem))
             await self._look()
             return
         await self._on_the_way(order.action, AssignmentState.TRIAL)
-        self._pending = self._machine.activate(action)
+        self._pending = await self._work(self._machine.activate, action)
         self._trouble.reach(Stage.TRIAL)
         await self.power_on()
 
     async def _bring_in(self, order: BundleOrder, action: Pending) -> Pending:
         """The ordered bundle into the inactive slot, from wherever an earlier try stopped."""
-        if action.stage is Stage.INSTALLED and self._machine.is_installed(order.sequence):
+        if action.stage is Stage.INSTALLED and await self._work(self._machine.is_installed, order.sequence):
             return action
         await self._on_the_way(order.action, AssignmentState.DOWNLOADING)
         signed = await self._work(self._services.find, self._machine, order)
         part = self._machine.download_path(signed.digest)
         await self._unless_cancelled(order, Wanted(order.href, signed.digest, signed.size), part)
-        action = self._pending = self._machine.reach(action, Stage.DOWNLOADED)
         self._trouble.reach(Stage.DOWNLOADED)
-        await self._work(self._machine.install, part, order.sequence)
-        action = self._pending = self._machine.reach(action, Stage.INSTALLED)
+        action = self._pending = await self._work(self._machine.install, part, action)
         self._trouble.reach(Stage.INSTALLED)
         await self._on_the_way(order.action, AssignmentState.INSTALLED)
         return action
@@ -210,13 +208,16 @@ class VehicleClient:
             await self._link.report(reporting.not_cancelled(cancel.action, "it is committed"), cancel=True)
             return
         if known is not None and known.action == cancel.action and not done:
-            self._pending = self._machine.close(known, Outcome(Ending.CANCELLED), told=True)
+            self._pending = await self._close(known, Outcome(Ending.CANCELLED), told=True)
         await self._link.report(reporting.cancelled(cancel.action), cancel=True)
 
     async def _on_the_way(self, action: int, stage: AssignmentState) -> None:
         """Report a stage; a report that does not get through changes nothing."""
         with contextlib.suppress(NwmError):
             await self._link.report(reporting.proceeding(action, stage))
+
+    async def _close(self, action: Pending, outcome: Outcome, *, told: bool = False) -> Pending:
+        return await self._work(self._machine.close, action, outcome, told=told)
 
     async def _look(self) -> None:
         self._facts = await self._work(self._machine.facts)

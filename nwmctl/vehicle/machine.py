@@ -67,19 +67,18 @@ class Machine:
         return self.close(action, outcome)
 
     def begin(self, action: int, way: Way, sequence: int) -> Pending:
-        """Take an action on; one that was taken on before goes on where it stopped."""
+        """Take an action on; one that was taken on before goes on where it stopped.
+
+        Nothing is written yet: until something is installed, what has been downloaded is all that counts.
+        """
         known = pending.load(self.folder)
         if known is not None and known.action == action and known.outcome is None:
             return known
-        return pending.keep(self.folder, Pending(action, way, sequence))
+        return Pending(action, way, sequence)
 
     def refuse(self, action: int, outcome: Outcome) -> Pending:
         """Close an action that could not even be begun."""
         return pending.keep(self.folder, Pending(action, Way.BUNDLE, 0, Stage.CLOSED, outcome=outcome))
-
-    def reach(self, action: Pending, stage: Stage, slot: SlotName | None = None) -> Pending:
-        """Remember how far an action got."""
-        return pending.keep(self.folder, replace(action, stage=stage, slot=slot))
 
     def close(self, action: Pending, outcome: Outcome, *, told: bool = False) -> Pending:
         """Remember how an action ended."""
@@ -89,24 +88,26 @@ class Machine:
         """Remember whether the gateway knows how the action ended."""
         return pending.keep(self.folder, replace(action, told=told))
 
-    def install(self, bundle: Path, sequence: int) -> None:
-        """Verify the bundle and write it to the inactive slot; ``sequence`` is the one the gateway named, 0 if none.
+    def install(self, bundle: Path, action: Pending) -> Pending:
+        """Verify the bundle and write it to the inactive slot; its sequence must be the action's, if that has one.
 
         Raises what ``open_bundle``, ``verify_cms`` and ``Slots.install`` raise; the active slot stays as it is.
         """
         state = self.slots.state()
         opened = open_bundle(bundle, self.record, state.highest, self._verify)
         found = opened.manifest.sequence
-        if sequence not in (0, found):
+        if action.sequence not in (0, found):
             raise BundleContentsError(
-                f"the bundle has release sequence {found}, the gateway offered {sequence}",
+                f"the bundle has release sequence {found}, the gateway offered {action.sequence}",
                 why="the wrong file lies behind the gateway's link",
                 next="publish the release again",
             )
         with disk.translated(bundle):
             self._trouble.writes()
         self.slots.install(found, opened.files)
+        action = pending.keep(self.folder, replace(action, stage=Stage.INSTALLED))
         disk.remove_file(bundle)
+        return action
 
     def download_path(self, digest: Digest) -> Path:
         """Where the file with this digest arrives. Parts of other files are removed: nobody will ask for their rest."""
@@ -143,7 +144,7 @@ class Machine:
     def activate(self, action: Pending) -> Pending:
         """Put the inactive slot on trial, from the next start on."""
         # The action first: a trial that nobody remembers could be decided but never be reported.
-        action = self.reach(action, Stage.TRIAL, self.slots.state().inactive)
+        action = pending.keep(self.folder, replace(action, stage=Stage.TRIAL, slot=self.slots.state().inactive))
         self.slots.activate()
         return action
 

@@ -22,7 +22,7 @@ _SCHEMA = "nwmctl.vehicle-action/1"
 
 
 class Stage(StrEnum):
-    """How far an action durably got."""
+    """How far an action got. Of the first two nothing needs to be remembered but the downloaded bytes."""
 
     ACCEPTED = "accepted"
     DOWNLOADED = "downloaded"

@@ -1,6 +1,6 @@
 """Many vehicles in one process, each with its own folder, connection and fate.
 
-Vehicles share the event loop, two threads for heavy work, and nothing else: one that fails, loses power or talks
+Vehicles share the event loop, a few threads for heavy work, and nothing else: one that fails, loses power or talks
 nonsense does not disturb the others. They start spread out over one poll and wait longer after failures. Ends on
 SIGTERM or SIGINT; what was on its way is on disk and goes on at the next start. Reads no clock of its own.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,7 +31,8 @@ from nwmctl.vehicle.machine import Machine, Senses
 from nwmctl.vehicle.metadata import Repository
 from nwmctl.vehicle.record import PinnedTrust, VehicleRecord, load_record
 
-_THREADS = 2
+_THREADS = 4
+"""More than cores: most of the heavy work waits for the disk."""
 _FIRST_POLL_S = 1.0
 _MOST_S = 10.0
 """The longest wait after failures, unless polls are further apart than that."""
@@ -97,6 +100,7 @@ async def run_vehicles(
 ) -> None:
     """Drive the vehicles until ``stop`` is set or the process is asked to end. Raises as ``deliver_all``."""
     ended = stop or asyncio.Event()
+    _skip_missing_package("sniffio")
     with _signals(ended), ThreadPoolExecutor(_THREADS, thread_name_prefix="vehicle") as pool:
         loop = asyncio.get_running_loop()
         vins = await loop.run_in_executor(pool, deliver_all, config, senses.clock)
@@ -167,6 +171,16 @@ def _tell_crash(task: asyncio.Task[None], observe: Observe) -> None:
     """A defect of this program ends one vehicle, and somebody hears of it."""
     if not task.cancelled() and (problem := task.exception()) is not None:
         observe(task.get_name(), f"stopped because of a defect: {problem!r}")
+
+
+def _skip_missing_package(name: str) -> None:
+    """Let an import that fails anyway fail at once.
+
+    The HTTP library asks for this optional package several times per request; each search of the whole path costs
+    more than the request does.
+    """
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        sys.modules[name] = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

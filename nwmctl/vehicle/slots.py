@@ -136,7 +136,7 @@ class Slots:
         if digest_bytes(data) != record.listing:
             raise _broken(slot, f"{LISTING_NAME} is not the one that was installed")
         listing = _read_listing(data)
-        self._compare(slot, listing)
+        self._compare(slot, listing, from_disk=False)
         return listing
 
     def _fill(self, slot: SlotName, files: Sequence[SlotFile]) -> Digest:
@@ -150,13 +150,13 @@ class Slots:
         data = canonical.encode({"schema": _LISTING_SCHEMA, "files": to_plain(listing)})
         disk.create_file(folder / LISTING_NAME, [data])
         disk.sync_folder(folder)
-        self._compare(slot, listing)
+        self._compare(slot, listing, from_disk=True)
         return digest_bytes(data)
 
-    def _compare(self, slot: SlotName, listing: tuple[SlotEntry, ...]) -> None:
+    def _compare(self, slot: SlotName, listing: tuple[SlotEntry, ...], *, from_disk: bool) -> None:
         for entry in listing:
             try:
-                found = disk.digest_file(self.folder_of(slot) / entry.name, from_disk=True)
+                found = disk.digest_file(self.folder_of(slot) / entry.name, from_disk=from_disk)
             except NwmError as problem:
                 raise _broken(slot, f"'{entry.name}' cannot be read back: {problem.why}") from problem
             if found != (entry.digest, entry.size):
