@@ -24,17 +24,19 @@ _NEEDS_IT = (
     "fleet = :fleet AND sequence < :sequence AND platform IN "
     "(SELECT platform FROM bundle WHERE release_sequence = :sequence)"
 )
+# Ids follow the VIN: rows that arrive in the order of the indexes are several times cheaper to insert. CROSS JOIN
+# keeps SQLite from going through all vehicles once per wave.
 _PLAN = f"""
 INSERT INTO assignment
   (id, campaign_id, generation, wave, vin, platform, state, is_open, mode, from_sequence, to_sequence, updated_us)
-SELECT :base + row_number() OVER (ORDER BY q.wave, r.vin_hash, r.vin), :campaign, :generation, q.wave, r.vin,
+SELECT :base + row_number() OVER (ORDER BY r.vin), :campaign, :generation, q.wave, r.vin,
   r.platform, 'pending', 1, 'bundle', r.sequence, :sequence, :now_us
 FROM (
   SELECT vin, vin_hash, vehicle_model, platform, sequence,
     row_number() OVER (PARTITION BY vehicle_model ORDER BY vin_hash, vin) AS place
   FROM vehicle WHERE {_NEEDS_IT}
 ) r
-JOIN wave_quota q ON q.campaign_id = :campaign AND q.vehicle_model = r.vehicle_model
+CROSS JOIN wave_quota q WHERE q.campaign_id = :campaign AND q.vehicle_model = r.vehicle_model
   AND r.place > q.above_rank AND r.place <= q.upto_rank
 """
 # Every vehicle that has the release, or had begun or may have: a vehicle that has not changed anything yet answers at

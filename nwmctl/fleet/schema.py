@@ -38,7 +38,6 @@ CREATE TABLE vehicle (
   slot_b_sequence BIGINT,
   slot_b_intact INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX vehicle_order ON vehicle (fleet, vehicle_model, vin_hash, vin);
 """
 
 _RELEASES = """

@@ -13,6 +13,8 @@ from nwmctl.errors import DatabaseBusyError, DatabaseFailedError, DatabaseUnusab
 from nwmctl.storage.database import Database
 
 BUSY_MS = 20_000
+CACHE_KIB = 256 * 1024
+"""An upper bound: a large plan touches the whole fleet's indexes, and a small cache would make it swap."""
 
 
 class SqliteDialect:
@@ -33,6 +35,7 @@ class SqliteDialect:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         except sqlite3.Error:
             connection.close()
             raise

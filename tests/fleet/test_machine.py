@@ -48,8 +48,14 @@ class CampaignMachine(RuleBasedStateMachine):
         actions = self.database.reader.all("SELECT id FROM action WHERE vin = :vin ORDER BY id DESC", vin=vin)
         if len(actions) > back:
             stage = data.draw(st.none() | st.sampled_from(AssignmentState))
+            before = self.states()
             with self.database.transaction() as tx:
                 record_report(tx, vin, actions[back][0], Report(heard, stage, ("said",)), self.now_us)
+            if actions[back][0] in self.closed:
+                assert self.states() == before
+
+    def states(self) -> list[tuple[object, ...]]:
+        return self.database.reader.all("SELECT id, state, attempts, mode FROM assignment ORDER BY id")
 
     @rule(vin=st.sampled_from(VINS), works=st.booleans())
     def poll(self, vin: str, works: bool) -> None:
