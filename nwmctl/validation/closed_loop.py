@@ -208,7 +208,12 @@ def _say(pairs: Paired, name: str, limit: float) -> str:
 def _short(pairs: Paired, name: str) -> str:
     found = pairs.intervals[name]
     unit = " m" if name == DEVIATION else ""
-    return f"{name} {found.value:.3g}{unit} [{found.low:.3g}, {found.high:.3g}]"
+    return f"{name} {_shown(found.value)}{unit} [{_shown(found.low)}, {_shown(found.high)}]"
+
+
+def _shown(value: float) -> str:
+    """Thousandths are all that people read; the figures beside the summary have every digit."""
+    return f"{value + 0.0:.3f}" if round(value, 3) else "0"
 
 
 def _order(needed: list[int | None]) -> str:

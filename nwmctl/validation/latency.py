@@ -32,7 +32,7 @@ def check_latency(subject: Subject, settings: Settings, here: Candidate | None, 
         return not_run(
             Check.LATENCY,
             f"no {chip} within reach; neither an emulator nor this host tells its latency",
-            f"measure on a bench that carries a {chip} of {subject.profile.title}",
+            f"measure on a bench that carries {chip}, as in {subject.profile.title}",
         )
     if not settings.measure_latency or settings.clock is None:
         return not_run(

@@ -78,7 +78,7 @@ def parity_figures(
         made.append(figure(f"{spec.name}.relative", float(np.linalg.norm(b - a)) / max(size, _TINY), "", obtained))
         if spec.name != contract.control_output:
             units = {channel.unit for channel in spec.channels}
-            unit = units.pop() if len(units) == 1 else "mixed"
+            unit = units.pop() if len(units) == 1 else ""
             made.append(figure(f"{spec.name}.max_abs", float(np.abs(b - a).max()), unit, obtained))
             continue
         for index, channel in enumerate(spec.channels):

@@ -123,7 +123,7 @@ def _too_slow(candidate: Candidate, subject: Subject) -> CheckResult | None:
     return not_run(
         Check.CLOSED_LOOP,
         f"{candidate.way.label} is too slow for a closed loop",
-        f"drive it on a bench that carries a {subject.build.chip}, or build a host twin",
+        f"drive it on a bench that carries {subject.build.chip}, or build a host twin",
     )
 
 
@@ -143,7 +143,7 @@ def _without_a_way(subject: Subject, graph: ContractBrokenError | None) -> list[
 
 def _nothing(check: Check, subject: Subject) -> CheckResult:
     chip = subject.build.chip
-    return not_run(check, "this artifact cannot be executed here", f"run it on a bench that carries a {chip}")
+    return not_run(check, "this artifact cannot be executed here", f"run it on a bench that carries {chip}")
 
 
 def _instruction_set(subject: Subject, results: list[CheckResult]) -> CheckResult:
