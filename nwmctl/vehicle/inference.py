@@ -30,29 +30,25 @@ def inference(toolchain: Toolchain, timeout_s: float = 60.0) -> Infer:
         if manifest.recipe.toolchain != toolchain.name:
             raise _sick(f"'{payload.name}' was made by {manifest.recipe.toolchain}, this vehicle runs {toolchain.name}")
         with toolchain.open(payload, manifest, Place.HOST, timeout_s) as session:
-            outputs = session.run(neutral_inputs(payload))
+            outputs = session.run(neutral_inputs(manifest))
         return _judge(outputs)
 
     return infer
 
 
-def neutral_inputs(payload: Path) -> Tensors:
-    """One row of input for every tensor that an ONNX payload asks for. Raises HealthCheckFailedError."""
+def neutral_inputs(manifest: ArtifactManifest) -> Tensors:
+    """One row of input for every tensor that an artifact takes. Raises HealthCheckFailedError."""
     import numpy as np
-    import onnx
 
+    if not manifest.inputs:
+        raise _sick("the artifact manifest names no input")
     try:
-        graph = onnx.load(str(payload)).graph
-        weights = {tensor.name for tensor in graph.initializer}
-        found: Tensors = {}
-        for port in graph.input:
-            if port.name not in weights:
-                kind = port.type.tensor_type
-                shape = [dimension.dim_value or 1 for dimension in kind.shape.dim]
-                found[port.name] = np.full(shape, _NEUTRAL, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    except Exception as problem:  # the parser of a foreign format: whatever it raises means that it cannot be read
-        raise _sick(f"'{payload.name}' cannot be read as ONNX: {type(problem).__name__}") from problem
-    return found
+        return {
+            port.name: np.full([size if isinstance(size, int) else 1 for size in port.shape], _NEUTRAL, port.dtype)
+            for port in manifest.inputs
+        }
+    except (TypeError, ValueError) as problem:
+        raise _sick(f"the artifact manifest names an input that cannot be made: {problem}") from problem
 
 
 def _judge(outputs: Tensors) -> str:

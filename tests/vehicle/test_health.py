@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 
-from nwmctl.domain.artifact import ArtifactManifest, Precision
+from nwmctl.domain.artifact import ArtifactManifest, Port, Precision
 from nwmctl.domain.bundle import BundleManifest
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Obtained
@@ -176,41 +175,32 @@ class FakeToolchain:
         return self.session
 
 
-def network(path: Path) -> Path:
-    def port(name: str, *shape: int | str) -> onnx.ValueInfoProto:
-        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape))
-
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["ego"], ["control"])], "g", [port("ego", "B", 4, 6)], [port("control")]
-    )
-    onnx.save(onnx.helper.make_model(graph), str(path))
-    return path
-
-
-FOUND = documents.decode(ArtifactManifest, artifact(b"payload"), "artifact")
+FOUND = replace(
+    documents.decode(ArtifactManifest, artifact(b"payload"), "artifact"),
+    inputs=(Port("ego", "float32", ("B", 4, 6)), Port("route", "float32", ("B", 15, 2))),
+)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_outputs_that_are_not_finite(tmp_path: Path, value: float) -> None:
     session = FakeSession({"control": np.array([[0.0, value]])})
     with pytest.raises(HealthCheckFailedError, match="does not run") as caught:
-        inference(FakeToolchain(session))(network(tmp_path / "m.onnx"), FOUND)  # type: ignore[arg-type]
+        inference(FakeToolchain(session))(tmp_path / "m.onnx", FOUND)  # type: ignore[arg-type]
     assert "'control' is not finite" in caught.value.why
 
 
 def test_one_neutral_row_goes_in(tmp_path: Path) -> None:
     session = FakeSession({"control": np.zeros((1, 2))})
-    said = inference(FakeToolchain(session))(network(tmp_path / "m.onnx"), FOUND)  # type: ignore[arg-type]
+    said = inference(FakeToolchain(session))(tmp_path / "m.onnx", FOUND)  # type: ignore[arg-type]
     assert said == "one call, 1 finite outputs"
     assert session.inputs["ego"].shape == (1, 4, 6)
     assert session.inputs["ego"].dtype == np.float32
 
 
-def test_a_payload_that_is_no_network(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"\xff\xfenonsense")
-    with pytest.raises(HealthCheckFailedError) as caught:
-        neutral_inputs(tmp_path / "m.onnx")
-    assert "cannot be read as ONNX" in caught.value.why
+@pytest.mark.parametrize("ports", [(), (Port("ego", "no such type", ("B",)),), (Port("ego", "float32", ("B", -1)),)])
+def test_an_artifact_manifest_that_names_no_possible_input(ports: tuple[Port, ...]) -> None:
+    with pytest.raises(HealthCheckFailedError):
+        neutral_inputs(replace(FOUND, inputs=ports))
 
 
 def test_a_payload_of_another_toolchain(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The virtual platform's inference with the real runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from nwmctl.domain.artifact import Precision, Recipe
+from nwmctl.errors import HealthCheckFailedError, NwmError
+from nwmctl.toolchains.files import file_digest
+from nwmctl.toolchains.onnxruntime import OnnxRuntime
+from nwmctl.toolchains.protocol import Compiled, CompileRequest
+from nwmctl.vehicle.inference import inference
+
+
+def compiled(folder: Path, operator: str) -> Compiled:
+    """``control = operator(-ego)``, by a multiplication: the square root of it is not a number."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 4, 6]) for name in ("ego", "control")]
+    weights = onnx.numpy_helper.from_array(-np.eye(6, dtype=np.float32), "weights")
+    nodes = [
+        helper.make_node("MatMul", ["ego", "weights"], ["less"]),
+        helper.make_node(operator, ["less"], ["control"]),
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "model.onnx"
+    onnx.save(model, str(path))
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    recipe = Recipe("onnxruntime", Precision.FP32)
+    return OnnxRuntime().compile(CompileRequest(path, file_digest(path), recipe, "host", "", scratch))
+
+
+def test_a_payload_that_runs(tmp_path: Path) -> None:
+    found = compiled(tmp_path, "Tanh")
+    assert inference(OnnxRuntime())(found.payload, found.manifest) == "one call, 1 finite outputs"
+
+
+def test_a_payload_whose_output_is_not_finite(tmp_path: Path) -> None:
+    found = compiled(tmp_path, "Sqrt")
+    with pytest.raises(HealthCheckFailedError) as caught:
+        inference(OnnxRuntime())(found.payload, found.manifest)
+    assert "'control' is not finite" in caught.value.why
+
+
+def test_a_payload_that_the_runtime_cannot_load(tmp_path: Path) -> None:
+    found = compiled(tmp_path, "Tanh")
+    found.payload.write_bytes(b"nonsense")
+    with pytest.raises(NwmError):
+        inference(OnnxRuntime())(found.payload, found.manifest)
