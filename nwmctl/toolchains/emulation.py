@@ -16,33 +16,20 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from nwmctl.domain.artifact import ArtifactManifest
-from nwmctl.errors import (
-    EmulationInstallError,
-    NwmError,
-    PlaceUnavailableError,
-    RuntimeCrashedError,
-    RuntimeFailedError,
-    ToolchainError,
-)
+from nwmctl.errors import EmulationInstallError, NwmError, PlaceUnavailableError, ToolchainError
 from nwmctl.toolchains.files import ABSENT, version_of
 from nwmctl.toolchains.lowering import ENTRY
-from nwmctl.toolchains.process import Command, Limits, MemoryLimit, run_tool
-from nwmctl.toolchains.protocol import Tensors
-from nwmctl.toolchains.sessions import check_inputs
+from nwmctl.toolchains.process import Command, Limits, run_tool
+from nwmctl.toolchains.rows import RowSession, input_name, output_name
 
 RUNTIME = "iree-base-runtime"
 PLATFORM = "manylinux_2_28_aarch64"
 ENVIRONMENT = "NWMCTL_IREE_AARCH64"
 SYSROOT = Path("/usr/aarch64-linux-gnu")
+_QEMU = "qemu-aarch64-static"
 _PROGRAM = "iree/_runtime_libs/iree-run-module"
 _LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1")
 _PACKAGES = "apt-get install qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libgcc-s1-arm64-cross"
@@ -58,7 +45,7 @@ def folder() -> Path:
 
 def missing() -> str:
     """What keeps Arm artifacts from executing here, and what to install; '' if nothing does."""
-    if shutil.which("qemu-aarch64-static") is None:
+    if shutil.which(_QEMU) is None:
         return f"QEMU's user emulation is not installed: {_PACKAGES}"
     lacking = [name for name in _LIBRARIES if not (SYSROOT / "lib" / name).exists()]
     if lacking:
@@ -75,69 +62,19 @@ def emulated_core(instruction_set: str) -> str:
     return _CORES.get(instruction_set.split(" ")[1] if " " in instruction_set else "", "max")
 
 
-class EmulatedSession:
-    """``Session`` for an aarch64 payload: one emulated process per row. ``timeout_s`` holds for each."""
-
-    def __init__(self, payload: Path, manifest: ArtifactManifest, timeout_s: float) -> None:
-        reason = missing()
-        qemu = shutil.which("qemu-aarch64-static")
-        if reason or qemu is None:
-            raise PlaceUnavailableError("there is no Arm emulation here", why=reason, next=_PACKAGES)
-        self._manifest = manifest
-        self._timeout_s = timeout_s
-        self._scratch = Path(tempfile.mkdtemp(prefix="nwmctl-emulation-"))
-        self._argv = (
-            qemu, "-cpu", emulated_core(manifest.instruction_set), "-L", str(SYSROOT), str(folder() / _PROGRAM),
-            "--device=local-sync", f"--module={payload.resolve()}", f"--function={ENTRY}", *manifest.needs.flags,
-            *(f"--input=@in{index}.npy" for index in range(len(manifest.inputs))),
-            *(f"--output=@out{index}.npy" for index in range(len(manifest.outputs))),
-        )  # fmt: skip
-        self._open = True
-
-    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
-        """See ``Session.run``. Raises TensorMismatchError, RuntimeFailedError, RuntimeCrashedError,
-        ToolchainTimeoutError."""
-        if not self._open:
-            raise RuntimeFailedError("the emulation is closed", why="it was closed before", next="open it again")
-        rows = [self._one(inputs, row) for row in range(check_inputs(self._manifest.inputs, inputs))]
-        return {
-            port.name: np.concatenate([row[index] for row in rows]) for index, port in enumerate(self._manifest.outputs)
-        }
-
-    def close(self) -> None:
-        """See ``Session.close``."""
-        self._open = False
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _one(self, inputs: Mapping[str, NDArray[np.generic]], row: int) -> list[NDArray[np.generic]]:
-        outputs = [self._scratch / f"out{index}.npy" for index in range(len(self._manifest.outputs))]
-        for path in outputs:
-            path.unlink(missing_ok=True)
-        for index, port in enumerate(self._manifest.inputs):
-            np.save(self._scratch / f"in{index}.npy", inputs[port.name][row : row + 1])
-        command = Command(
-            "the emulated runtime",
-            self._argv,
-            self._scratch,
-            Limits(self._timeout_s, memory=MemoryLimit.DATA),
-            failure=RuntimeFailedError,
-            crash=RuntimeCrashedError,
-        )
-        run_tool(command)
-        try:
-            return [np.load(path, allow_pickle=False) for path in outputs]
-        except (OSError, ValueError) as problem:
-            raise RuntimeFailedError(
-                "the emulated runtime left no outputs that can be read", why=str(problem), next="try the next recipe"
-            ) from problem
+def open_emulated(payload: Path, manifest: ArtifactManifest, timeout_s: float) -> RowSession:
+    """Load an aarch64 payload: one emulated process per row, ``timeout_s`` for each. Raises PlaceUnavailableError."""
+    reason = missing()
+    qemu = shutil.which(_QEMU)
+    if reason or qemu is None:
+        raise PlaceUnavailableError("Arm artifacts cannot execute here", why=reason, next=_PACKAGES)
+    argv = (
+        qemu, "-cpu", emulated_core(manifest.instruction_set), "-L", str(SYSROOT), str(folder() / _PROGRAM),
+        "--device=local-sync", f"--module={payload.resolve()}", f"--function={ENTRY}", *manifest.needs.flags,
+        *(f"--input=@{input_name(index)}" for index in range(len(manifest.inputs))),
+        *(f"--output=@{output_name(index)}" for index in range(len(manifest.outputs))),
+    )  # fmt: skip
+    return RowSession("the emulated runtime", argv, manifest, timeout_s)
 
 
 # --- installation -------------------------------------------------------------------------------------------------

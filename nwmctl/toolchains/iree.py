@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from nwmctl.domain.artifact import ArtifactManifest, Recipe, RuntimeNeeds
+from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.errors import PlaceUnavailableError, ToolchainMissingError, UnsupportedRecipeError
 from nwmctl.toolchains import emulation, sessions
 from nwmctl.toolchains.files import ABSENT, file_digest, version_of, versions
@@ -106,9 +106,9 @@ class Iree:
             )
         match place:
             case Place.HOST:
-                return sessions.open_worker("iree", payload, manifest, timeout_s)
+                return sessions.open_worker("iree", payload, manifest.inputs, manifest.outputs, timeout_s)
             case Place.EMULATED:
-                return emulation.EmulatedSession(payload, manifest, timeout_s)
+                return emulation.open_emulated(payload, manifest, timeout_s)
 
 
 class _Build:
@@ -131,7 +131,9 @@ class _Build:
         _run("iree-compile", (str(self.compiler), *self.argv, *dumps), self.request, limits)
         inspection, instruction_set = self._inspect()
         asked, notes = self.how.precision, list(inspection.notes)
-        if inspection.precision is not asked:
+        if self.how.unit == "host" and asked is Precision.BF16:
+            notes.append("operands are rounded to bf16 and multiplied in fp32: this kind of machine has no bf16 unit")
+        elif inspection.precision is not asked:
             notes.append(f"the recipe asks for {asked} and the code is {inspection.precision}")
         gpu = self.how.unit == "gpu"
         version = version_of(COMPILER)

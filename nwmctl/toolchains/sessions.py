@@ -21,7 +21,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nwmctl.domain.artifact import ArtifactManifest, Port
+from nwmctl.domain.artifact import Port
 from nwmctl.errors import RuntimeCrashedError, RuntimeFailedError, TensorMismatchError, ToolchainTimeoutError
 from nwmctl.toolchains.framing import Frame, FrameError, pack, unpack
 from nwmctl.toolchains.process import Command, Limits, MemoryLimit, ending, last_lines, own_path, python_module, start
@@ -172,12 +172,11 @@ class WorkerSession:
             return ""
 
 
-def open_worker(runtime: str, payload: Path, manifest: ArtifactManifest, timeout_s: float) -> WorkerSession:
+def open_worker(
+    runtime: str, payload: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], timeout_s: float
+) -> WorkerSession:
     """Load a payload in a worker (``iree`` or ``onnxruntime``). Raises what ``WorkerSession.run`` raises."""
-    ports = {
-        "inputs": [port.name for port in manifest.inputs],
-        "outputs": [port.name for port in manifest.outputs],
-    }
+    ports = {"inputs": [port.name for port in inputs], "outputs": [port.name for port in outputs]}
     command = Command(
         f"the runtime {runtime}",
         python_module("nwmctl.toolchains.worker", runtime, str(payload.resolve()), json.dumps(ports)),
@@ -185,4 +184,4 @@ def open_worker(runtime: str, payload: Path, manifest: ArtifactManifest, timeout
         Limits(memory=MemoryLimit.DATA),
         own_path(),
     )
-    return WorkerSession(command, manifest.inputs, manifest.outputs, timeout_s)
+    return WorkerSession(command, inputs, outputs, timeout_s)
