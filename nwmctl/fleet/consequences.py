@@ -24,6 +24,8 @@ class Heard(StrEnum):
     """the vehicle stopped the action as it was asked to"""
     CANCEL_REFUSED = "cancel_refused"
     """it is too late to stop; the vehicle goes on and will report the result"""
+    CANCEL_PROGRESS = "cancel_progress"
+    """it is about to stop"""
 
 
 class ActionState(StrEnum):
@@ -101,6 +103,8 @@ def after_report(
             return Consequence(advance(assignment, _S.CANCELLED), ActionState.CLOSED)
         case Heard.CANCEL_REFUSED:
             return Consequence(assignment, ActionState.OPEN)
+        case Heard.CANCEL_PROGRESS:
+            return Consequence(assignment, action)
         case _:
             assert_never(report.heard)
 
@@ -122,4 +126,5 @@ def _after_failure(
 
 
 def _closed_by(heard: Heard, action: ActionState) -> ActionState:
-    return action if heard in (Heard.PROGRESS, Heard.CANCEL_REFUSED) else ActionState.CLOSED
+    # A refusal to stop closes it too: it would be asked again for ever.
+    return action if heard in (Heard.PROGRESS, Heard.CANCEL_PROGRESS) else ActionState.CLOSED
