@@ -57,6 +57,14 @@ def missing() -> str:
     return ""
 
 
+def fingerprint() -> str:
+    """What decides the numbers of an emulated run here."""
+    if missing():
+        return "no emulation"
+    program = Path(shutil.which(_QEMU) or "")
+    return f"emulation by {program.name} of {program.stat().st_size} bytes with {RUNTIME} {version_of(RUNTIME)}"
+
+
 def emulated_core(instruction_set: str) -> str:
     """The core that QEMU shall be, for a manifest's instruction set."""
     return _CORES.get(instruction_set.split(" ")[1] if " " in instruction_set else "", "max")

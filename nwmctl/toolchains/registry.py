@@ -6,14 +6,18 @@ returns a ``Toolchain``. It cannot replace a driver of this list.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+import nwmctl
 from nwmctl.errors import UnknownToolchainError
 from nwmctl.toolchains.protocol import Probe, Toolchain
 
 GROUP = "nwmctl.toolchains"
+ENVIRONMENT = "NWMCTL_TOOLCHAINS"
 
 
 class Registry:
@@ -67,6 +71,42 @@ class Registry:
 
     def _own(self) -> dict[str, Callable[[], Toolchain]]:
         return {"iree": _iree, "onnxruntime": _onnxruntime, "external": lambda: _external(self._declarations)}
+
+
+@cache
+def registry() -> Registry:
+    """The drivers of this installation, with the declarations of ``declaration_folders``."""
+    return Registry(declaration_folders())
+
+
+def toolchain(name: str) -> Toolchain:
+    """The driver of that name. Raises UnknownToolchainError."""
+    return registry().get(name)
+
+
+def probe_all() -> tuple[Probe, ...]:
+    """What works here. Never raises."""
+    return registry().probe_all()
+
+
+def runtime_fingerprint() -> str:
+    """What of this machine decides how artifacts can be executed here: runtimes, their versions, emulation."""
+    from nwmctl.toolchains import emulation
+    from nwmctl.toolchains.files import versions
+    from nwmctl.toolchains.iree_options import host_instruction_set
+
+    emulated = emulation.fingerprint()
+    return f"{versions('iree-base-runtime', 'onnxruntime')}, {host_instruction_set()}, {emulated}"
+
+
+def declaration_folders() -> tuple[Path, ...]:
+    """The examples that come along, then the folders of NWMCTL_TOOLCHAINS (separated as PATH is)."""
+    package = Path(nwmctl.__file__).parent
+    shipped = package / "data" / "templates" / "toolchains"
+    if not shipped.is_dir():
+        shipped = package.parent / "templates" / "toolchains"
+    own = [Path(part) for part in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if part]
+    return (shipped, *own)
 
 
 def _foreign() -> dict[str, EntryPoint]:
