@@ -68,7 +68,8 @@ def _check(slots: Slots, slot: SlotName, record: VehicleRecord, infer: Infer | N
     payloads = [payload for payload in manifest.payloads if payload.variant == record.variant]
     artifacts = [(payload, _artifact(folder, payload, present)) for payload in payloads]
     if record.platform != VIRTUAL_PLATFORM or infer is None:
-        proofs.append("inference: not_run, no such chip here")
+        why = "no such chip here" if record.platform != VIRTUAL_PLATFORM else "its runtime is not installed here"
+        proofs.append(f"inference: not_run, {why}")
         return Health(tuple(proofs), Obtained.NOT_RUN)
     proofs += [f"inference: measured, {infer(folder / payload.filename, found)}" for payload, found in artifacts]
     return Health(tuple(proofs), Obtained.MEASURED)

@@ -47,7 +47,8 @@ Observe = Callable[[str, str], None]
 class VehiclesConfig:
     """Which vehicles live where, and what they trust.
 
-    ``gateway`` is a URL without a trailing slash; ``repository`` the TUF repository's, empty for the gateway's own.
+    ``gateway`` is a URL without a trailing slash; ``repository`` the TUF repository's, empty for the mirror
+    that the gateway serves.
     ``folder`` holds one folder per vehicle, named by its VIN; ``vehicles`` are delivered into it if they are not
     there, empty means those that are. ``previous``: the bundle that the factory installed, by platform.
     ``poll_s`` replaces the gateway's polling time. ``concurrency``: how many vehicles update at the same moment.
@@ -104,7 +105,7 @@ async def run_vehicles(
     with _signals(ended), ThreadPoolExecutor(_THREADS, thread_name_prefix="vehicle") as pool:
         loop = asyncio.get_running_loop()
         vins = await loop.run_in_executor(pool, deliver_all, config, senses.clock)
-        repository = Repository(config.repository or f"{config.gateway}/repository", config.gateway, senses.clock)
+        repository = Repository(config.repository or f"{config.gateway}/mirror", config.gateway, senses.clock)
         busy = asyncio.Semaphore(config.concurrency)
         services = Services(pool, busy, asyncio.sleep, repository.find, config.poll_s)
         tasks = [asyncio.create_task(_live(config, vin, senses, services, observe), name=vin) for vin in vins]

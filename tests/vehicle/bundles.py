@@ -16,7 +16,7 @@ from nwmctl.formats import cpio, documents, swu
 from nwmctl.vehicle.record import VehicleRecord
 
 SIGNATURE = b"signed"
-RECORD = VehicleRecord("LTESTVIN000000001", "ET5", "nt2.0", "quad", "nt2-board", "r1", "secret", 3)
+RECORD = VehicleRecord("LTESTVIN000000001", "et5", "nt2.0", "quad", "nt2-board", "r1", "secret", 3)
 
 
 class NotSigned(VerificationError):
@@ -61,7 +61,7 @@ def chassis_file(vehicle_model: str, ratio: float = 14.0) -> bytes:
 
 
 def contents(sequence: int = 4, *, size: int = 5000) -> tuple[BundleManifest, dict[str, bytes]]:
-    """A manifest for the variants quad and solo and the vehicle models ET5 and ES8, and the files it lists."""
+    """A manifest for the variants quad and solo and the vehicle models et5 and es8, and the files it lists."""
     files: dict[str, bytes] = {}
     payloads, adaptations = [], []
     for variant in ("quad", "solo"):
@@ -73,7 +73,7 @@ def contents(sequence: int = 4, *, size: int = 5000) -> tuple[BundleManifest, di
                 digest_bytes(files[f"{variant}.json"]), digest_bytes(b"evidence"),
             )
         )  # fmt: skip
-    for model in ("ET5", "ES8"):
+    for model in ("et5", "es8"):
         name, data = f"chassis-{model}.json", chassis_file(model)
         files[name] = data
         adaptations.append(ChassisFile(name, digest_bytes(data), len(data), model))

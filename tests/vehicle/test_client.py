@@ -61,7 +61,7 @@ def test_install_try_commit_and_report_every_stage(world: World) -> None:
     (closing,) = world.gateway.closings
     assert (closing.action, closing.finished) == (7, ddi.Finished.SUCCESS)
     assert any("inference: not_run, no such chip here" in detail for detail in closing.details)
-    assert any("chassis ET5: 5 probes right" in detail for detail in closing.details)
+    assert any("chassis et5: 5 probes right" in detail for detail in closing.details)
     assert (world.state.active, world.state.highest) == (SlotName.B, 4)
     assert world.gateway.facts() == SlotFacts(SlotName.B, SlotFact(3, True), SlotFact(4, True))
     assert world.gateway.attributes[0]["platform"] == "nt2.0"
@@ -295,7 +295,7 @@ def test_a_power_loss_during_the_trial_until_the_boot_loader_gives_up(world: Wor
 def test_a_slot_that_rots_before_its_trial_falls_back(world: World) -> None:
     world.gateway.offer_bundle(7, 4, world.swu(4).read_bytes())
     world.drive("power=trial", cycles=1)
-    (world.folder / "slot-b" / "chassis-ET5.json").write_bytes(b"{}")
+    (world.folder / "slot-b" / "chassis-et5.json").write_bytes(b"{}")
     world.drive()
     assert world.gateway.closings[0].stage is S.ROLLED_BACK
     assert unchanged(world)

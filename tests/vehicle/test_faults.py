@@ -41,21 +41,21 @@ def test_a_fault_that_is_not_one(text: str) -> None:
 
 def test_a_share_strikes_the_same_vehicles_every_time() -> None:
     plan = plan_from_text("health:*:20%", seed=1)
-    struck = [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "ET5").unhealthy()]
+    struck = [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "et5").unhealthy()]
     assert 150 < len(struck) < 250
-    assert struck == [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "ET5").unhealthy()]
+    assert struck == [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "et5").unhealthy()]
     assert struck != [vin for vin in range(1000) if Trouble.of(FaultPlan(plan.rules, 2), f"VIN{vin}", "").unhealthy()]
 
 
 def test_selection_by_vin_or_vehicle_model_and_counting_down() -> None:
-    plan = plan_from_text("health:ET5::2")
-    assert not Trouble.of(plan, "VIN1", "ES8").unhealthy()
-    trouble = Trouble.of(plan, "VIN1", "ET5")
+    plan = plan_from_text("health:et5::2")
+    assert not Trouble.of(plan, "VIN1", "es8").unhealthy()
+    trouble = Trouble.of(plan, "VIN1", "et5")
     assert [trouble.unhealthy() for _ in range(4)] == [True, True, False, False]
 
 
 def test_power_and_silence_wait_for_their_stage() -> None:
-    trouble = Trouble.of(plan_from_text("power=trial,silent=installed"), "VIN1", "ET5")
+    trouble = Trouble.of(plan_from_text("power=trial,silent=installed"), "VIN1", "et5")
     trouble.reach(Stage.DOWNLOADED)
     assert not trouble.silent
     trouble.reach(Stage.INSTALLED)

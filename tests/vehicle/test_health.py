@@ -73,7 +73,7 @@ def test_a_bundle_for_another_platform(tmp_path: Path) -> None:
     assert "is for nt2.0" in sick(installed(tmp_path, *contents()), other(platform="nt3.0"))
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "quad.vmfb", "quad.json", "chassis-ET5.json"])
+@pytest.mark.parametrize("name", ["bundle.json", "quad.vmfb", "quad.json", "chassis-et5.json"])
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
     assert sick(installed(tmp_path, *contents(), without=name))
 
@@ -90,14 +90,14 @@ def changed(name: str, data: bytes) -> tuple[BundleManifest, dict[str, bytes]]:
 
 
 def test_a_chassis_file_of_another_vehicle_model(tmp_path: Path) -> None:
-    found = sick(installed(tmp_path, *changed("chassis-ET5.json", chassis_file("ES8"))))
-    assert "adapts to ES8" in found
+    found = sick(installed(tmp_path, *changed("chassis-et5.json", chassis_file("es8"))))
+    assert "adapts to es8" in found
 
 
 def test_a_chassis_file_whose_examples_come_out_differently(tmp_path: Path) -> None:
-    data = chassis_file("ET5").replace(b'"value":14.0', b'"value":15.0')
-    assert data != chassis_file("ET5")
-    assert "the probe at steer" in sick(installed(tmp_path, *changed("chassis-ET5.json", data)))
+    data = chassis_file("et5").replace(b'"value":14.0', b'"value":15.0')
+    assert data != chassis_file("et5")
+    assert "the probe at steer" in sick(installed(tmp_path, *changed("chassis-et5.json", data)))
 
 
 def test_an_artifact_manifest_of_another_payload(tmp_path: Path) -> None:
@@ -110,12 +110,12 @@ def test_an_artifact_manifest_of_another_payload(tmp_path: Path) -> None:
 
 
 def virtual(manifest: BundleManifest, files: dict[str, bytes]) -> tuple[BundleManifest, dict[str, bytes]]:
-    data = files["chassis-ET5.json"].replace(b'"platform":"nt2.0"', b'"platform":"virtual"')
+    data = files["chassis-et5.json"].replace(b'"platform":"nt2.0"', b'"platform":"virtual"')
     chassis = tuple(
-        replace(file, digest=digest_bytes(data), size=len(data)) if file.vehicle_model == "ET5" else file
+        replace(file, digest=digest_bytes(data), size=len(data)) if file.vehicle_model == "et5" else file
         for file in manifest.chassis
     )
-    return replace(manifest, platform="virtual", chassis=chassis), {**files, "chassis-ET5.json": data}
+    return replace(manifest, platform="virtual", chassis=chassis), {**files, "chassis-et5.json": data}
 
 
 def test_on_the_virtual_platform_inference_is_measured(tmp_path: Path) -> None:
@@ -130,6 +130,12 @@ def test_on_the_virtual_platform_inference_is_measured(tmp_path: Path) -> None:
     assert health.inference is Obtained.MEASURED
     assert health.proofs[-1] == "inference: measured, one call"
     assert asked == [("quad.vmfb", "vmfb")]
+
+
+def test_on_the_virtual_platform_without_its_runtime(tmp_path: Path) -> None:
+    health = check_health(installed(tmp_path, *virtual(*contents())), SlotName.B, other(platform="virtual"), None)
+    assert health.inference is Obtained.NOT_RUN
+    assert health.proofs[-1] == "inference: not_run, its runtime is not installed here"
 
 
 def test_an_inference_that_fails(tmp_path: Path) -> None:

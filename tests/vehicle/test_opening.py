@@ -29,7 +29,7 @@ def test_only_the_vehicles_own_files_go_into_the_slot(tmp_path: Path) -> None:
     manifest, files = contents()
     opened = open_bundle(write_swu(tmp_path / "b.swu", manifest, files), RECORD, 3, verify)
     assert opened.manifest == manifest
-    assert {file.entry.name for file in opened.files} == {"bundle.json", "quad.vmfb", "quad.json", "chassis-ET5.json"}
+    assert {file.entry.name for file in opened.files} == {"bundle.json", "quad.vmfb", "quad.json", "chassis-et5.json"}
     slots = Slots.create(tmp_path, 3, [])
     assert slots.install(4, opened.files) is SlotName.B
     assert (tmp_path / "slot-b" / "quad.vmfb").read_bytes() == files["quad.vmfb"]
@@ -57,7 +57,7 @@ def test_another_platform_on_the_same_board(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"), [({"variant": "dual"}, "compute variant"), ({"vehicle_model": "EC6"}, "vehicle model")]
+    ("changes", "what"), [({"variant": "dual"}, "compute variant"), ({"vehicle_model": "ec6"}, "vehicle model")]
 )
 def test_nothing_for_this_vehicle(tmp_path: Path, changes: dict[str, str], what: str) -> None:
     with pytest.raises(NotForThisVehicleError, match=what):

@@ -1,0 +1,42 @@
+"""``python -m nwmctl.app.vehicles CONFIG``: drives the vehicles of a virtual fleet until it is asked to end."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from nwmctl.app.clock import SystemClock
+from nwmctl.errors import NwmError
+from nwmctl.toolchains.onnxruntime import OnnxRuntime
+from nwmctl.vehicle.inference import inference
+from nwmctl.vehicle.machine import Senses
+from nwmctl.vehicle.run import load_config, run_vehicles
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Entry of the process."""
+    # A killed parent must not leave vehicles polling a gateway that is gone.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def observe(vin: str, text: str) -> None:
+        sys.stderr.write(f"{vin}: {text}\n")
+
+    try:
+        config = load_config(Path(sys.argv[1]))
+        asyncio.run(run_vehicles(config, Senses(SystemClock(), inference(OnnxRuntime())), observe=observe))
+    except NwmError as problem:
+        sys.stderr.write(f"{problem.what}: {problem.why}\n")
+        return int(problem.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)
