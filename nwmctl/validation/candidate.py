@@ -54,10 +54,12 @@ class Candidate:
         """
         outputs = self._answer(inputs)
         rows = len(next(iter(inputs.values())))
+        if not isinstance(outputs, dict):
+            raise _failed("its session returned no tensors", f"it returned a {type(outputs).__name__}")
         for spec in self.contract.outputs:
             values = outputs.get(spec.name)
-            if values is None:
-                raise _failed(f"output '{spec.name}' is missing", f"it returned {sorted(outputs)}")
+            if not isinstance(values, np.ndarray):
+                raise _failed(f"output '{spec.name}' is missing", f"it returned {sorted(map(str, outputs))}")
             expected = (rows, *spec.shape[1:])
             if values.shape != expected or values.dtype != np.dtype(spec.dtype):
                 raise _failed(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained, ResultFigure
 
+LARGEST = 1e308
 DIGITS = 6
 """Significant digits of a figure in evidence; more would only carry the host's rounding."""
 
@@ -28,10 +29,11 @@ class Judged:
 
 
 def figure(name: str, value: float, unit: str, obtained: Obtained, limit: float | None = None) -> ResultFigure:
-    """A figure rounded for evidence. Evidence holds finite numbers only, so infinities become the largest number."""
-    if math.isnan(value):
-        raise ValueError(f"figure '{name}' is not a number; report the fault as a count")
-    shown = math.copysign(1e308, value) if math.isinf(value) else float(f"{value:.{DIGITS}g}")
+    """A figure rounded for evidence. Evidence holds finite numbers only: an infinity becomes the largest number, and
+    so does what is not a number, which thus exceeds every limit."""
+    if not math.isfinite(value):
+        return ResultFigure(name, math.copysign(LARGEST, value), unit, obtained, limit)
+    shown = float(f"{value:.{DIGITS}g}")
     return ResultFigure(name, shown + 0.0, unit, obtained, limit)
 
 
