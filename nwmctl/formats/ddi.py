@@ -52,6 +52,8 @@ SLOT_B_INTACT = "nwm.slot.b.intact"
 STAGE_DETAIL = "nwm.stage="
 
 _POLL_S = "nwm:poll_s"
+# Made once: nearly every request of a gateway is answered through it.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _SLEEP = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d)\Z", re.ASCII)
 
 
@@ -353,7 +355,7 @@ def _slot(attributes: Mapping[str, str], sequence: str, intact: str) -> SlotFact
 
 
 def _bytes(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _href(links: dict[str, Any], name: str) -> str:

@@ -188,4 +188,6 @@ def _deployment(edge: Edge, request: Request, found: Offer) -> ddi.Deployment:
 
 
 def _origin(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
+    # As the client wrote it; parsing the whole URL would cost more than the look-ups of a poll.
+    host = request.headers.get("host")
+    return f"{request.scope['scheme']}://{host}" if host else f"{request.url.scheme}://{request.url.netloc}"

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from nwmctl.errors import DatabaseTooNewError, NwmError
 
@@ -63,15 +63,19 @@ class Reader:
 
     def all(self, sql: str, **parameters: Value) -> list[Row]:
         """Every row of a query."""
-        with self._translated():
+        try:
             rows: list[Row] = self._cursor(sql, parameters).fetchall()
-            return rows
+        except Exception as problem:
+            self._refuse(problem)
+        return rows
 
     def one(self, sql: str, **parameters: Value) -> Row | None:
         """The first row of a query, or None."""
-        with self._translated():
+        try:
             row: Row | None = self._cursor(sql, parameters).fetchone()
-            return row
+        except Exception as problem:
+            self._refuse(problem)
+        return row
 
     def _cursor(self, sql: str, parameters: Mapping[str, Value]) -> Any:
         cursor = self._connection.cursor()
@@ -84,17 +88,12 @@ class Reader:
             found = self._spelled[sql] = self._dialect.translate(sql)
         return found
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except NwmError:
-            raise
-        except Exception as problem:
-            refusal = self._dialect.refusal(problem)
-            if refusal is None:
-                raise
-            raise refusal from problem
+    def _refuse(self, problem: Exception) -> NoReturn:
+        """Raise the project's own error for a driver's exception; any other (a caller's generator's) as it is."""
+        refusal = self._dialect.refusal(problem)
+        if refusal is None:
+            raise problem
+        raise refusal from problem
 
 
 class Transaction(Reader):
@@ -102,14 +101,18 @@ class Transaction(Reader):
 
     def execute(self, sql: str, **parameters: Value) -> int:
         """Run one statement; gives the number of rows it changed."""
-        with self._translated():
+        try:
             count: int = self._cursor(sql, parameters).rowcount
-            return count
+        except Exception as problem:
+            self._refuse(problem)
+        return count
 
     def many(self, sql: str, rows: Iterable[Mapping[str, Value]]) -> None:
         """Run one statement for each set of parameters. ``rows`` may be a generator, and may raise."""
-        with self._translated():
+        try:
             self._connection.cursor().executemany(self._spell(sql), rows)
+        except Exception as problem:
+            self._refuse(problem)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
