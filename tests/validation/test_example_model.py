@@ -83,7 +83,12 @@ def validate(graph: bytes, scenarios: int = 100) -> tuple[CheckResult, ...]:
 
 
 @pytest.mark.parametrize(
-    ("graph", "scenarios"), [(half_precision, 50), (lambda: with_weights(bf16), 50), (lambda: with_weights(int8), 100)]
+    ("graph", "scenarios"),
+    [
+        (half_precision, 50),
+        (lambda: with_weights(bf16), 50),
+        pytest.param(lambda: with_weights(int8), 100, marks=pytest.mark.long),
+    ],
 )
 def test_clean_precisions_satisfy_the_example_policy(graph: Callable[[], bytes], scenarios: int) -> None:
     results = validate(graph(), scenarios)
