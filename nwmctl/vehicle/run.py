@@ -13,7 +13,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,15 +79,18 @@ def load_config(path: Path) -> VehiclesConfig:
     return from_plain(VehiclesConfig, plain, source)
 
 
-def deliver_all(config: VehiclesConfig, clock: Clock) -> tuple[str, ...]:
+def deliver_all(config: VehiclesConfig, clock: Clock, pool: Executor) -> tuple[str, ...]:
     """Deliver the vehicles that are not there yet; returns the VINs of all. Raises as ``deliver``."""
     root = Path(config.folder)
     trust = PinnedTrust(config.root_metadata.encode(), config.ca_pem.encode())
-    for who in config.vehicles:
+
+    def one(who: VehicleRecord) -> str:
         previous = config.previous.get(who.platform)
         deliver(root / who.vin, who, trust, Path(previous) if previous else None, clock)
+        return who.vin
+
     if config.vehicles:
-        return tuple(who.vin for who in config.vehicles)
+        return tuple(pool.map(one, config.vehicles))
     with disk.translated(root):
         return tuple(sorted(entry.name for entry in root.iterdir() if is_delivered(entry)))
 
@@ -103,8 +106,7 @@ async def run_vehicles(
     ended = stop or asyncio.Event()
     _skip_missing_package("sniffio")
     with _signals(ended), ThreadPoolExecutor(_THREADS, thread_name_prefix="vehicle") as pool:
-        loop = asyncio.get_running_loop()
-        vins = await loop.run_in_executor(pool, deliver_all, config, senses.clock)
+        vins = await asyncio.to_thread(deliver_all, config, senses.clock, pool)
         repository = Repository(config.repository or f"{config.gateway}/mirror", config.gateway, senses.clock)
         busy = asyncio.Semaphore(config.concurrency)
         services = Services(pool, busy, asyncio.sleep, repository.find, config.poll_s)

@@ -14,7 +14,7 @@ from nwmctl.domain.fleet import AssignmentState
 from nwmctl.fleet import campaigns
 from nwmctl.trust.keys import KeyRing
 from nwmctl.trust.metadata import TIMESTAMP_PATH
-from tests.vehicle.town import LENIENT, Town
+from tests.vehicle.town import LENIENT, Town, wait_for
 
 S = AssignmentState
 
@@ -94,6 +94,18 @@ def test_bytes_that_stay_wrong_use_the_attempts_up(open_town: Town) -> None:
     assert town.slots(0).state().b.sequence == 0
 
 
+def test_an_abort_stops_downloads(town: Town) -> None:
+    with town.gateway(), town.driving("drop=60000:*::4"):
+        wait_for(lambda: town.states().get(S.DOWNLOADING) == 2, 20)
+        with town.database() as database:
+            campaigns.abort(database, "town-4", "test", town.clock.now_us())
+        town.answered()
+    assert town.states() == {S.CANCELLED: 4}
+    for number in range(4):
+        assert town.slots(number).state().highest == 3
+
+
+@pytest.mark.long
 def test_sigkill_of_all_vehicles_and_of_the_gateway(town: Town) -> None:
     seed = random.randrange(1 << 32)
     source = random.Random(seed)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,15 +65,21 @@ def test_the_process_ends_with_a_sentence_and_a_documented_status(tmp_path: Path
         assert "Traceback" not in found.stderr
 
 
-def test_without_a_list_those_in_the_folder_live(config: VehiclesConfig, clock: TestClock) -> None:
-    assert deliver_all(config, clock) == ("VIN0", "VIN1", "VIN2")
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Executor]:
+    with ThreadPoolExecutor(2) as found:
+        yield found
+
+
+def test_without_a_list_those_in_the_folder_live(config: VehiclesConfig, clock: TestClock, pool: Executor) -> None:
+    assert deliver_all(config, clock, pool) == ("VIN0", "VIN1", "VIN2")
     (Path(config.folder) / "no-vehicle").mkdir()
-    assert deliver_all(replace(config, vehicles=()), clock) == ("VIN0", "VIN1", "VIN2")
+    assert deliver_all(replace(config, vehicles=()), clock, pool) == ("VIN0", "VIN1", "VIN2")
 
 
-def test_a_factory_bundle_that_does_not_exist(config: VehiclesConfig, clock: TestClock) -> None:
+def test_a_factory_bundle_that_does_not_exist(config: VehiclesConfig, clock: TestClock, pool: Executor) -> None:
     with pytest.raises(NwmError):
-        deliver_all(replace(config, previous={"nt2.0": "missing.swu"}), clock)
+        deliver_all(replace(config, previous={"nt2.0": "missing.swu"}), clock, pool)
     assert issubclass(DeliveryError, NwmError)
 
 
@@ -94,8 +102,8 @@ def test_a_gateway_that_is_away_is_not_stormed(config: VehiclesConfig, clock: Te
         assert 1 <= sum(name == vin for name, _ in heard) <= 4, "waits grow, so there are few tries"
 
 
-def test_a_broken_vehicle_does_not_stop_the_others(config: VehiclesConfig, clock: TestClock) -> None:
-    deliver_all(config, clock)
+def test_a_broken_vehicle_does_not_stop_the_others(config: VehiclesConfig, clock: TestClock, pool: Executor) -> None:
+    deliver_all(config, clock, pool)
     (Path(config.folder) / "VIN1" / "boot.json").write_bytes(b"rotten")
     (Path(config.folder) / "VIN2" / "vehicle.json").write_bytes(b"rotten")
     heard = live(replace(config, vehicles=()), clock, 1.0)
