@@ -130,6 +130,7 @@ class VehicleClient:
 
     async def _carry_out(self, order: Order) -> None:
         action = self._pending = self._machine.begin(order.action, order.way, order.sequence)
+        self._trouble.reach(Stage.ACCEPTED)
         try:
             match order:
                 case SlotOrder() if await self._work(self._machine.runs, order.sequence):
