@@ -14,7 +14,7 @@ from nwmctl.driving.scenarios import Family, ScenarioId
 TEST_SEED: Final = 1_000_000
 TEST_SCENARIOS: Final = 300
 VALIDATION_SEED: Final = 2_000_000
-VALIDATION_SCENARIOS: Final = 200
+VALIDATION_SCENARIOS: Final = 500
 INIT_SEED: Final = 7
 
 MIX: Final[dict[Family, int]] = {

@@ -136,12 +136,27 @@ class Training:
             self.stage(f"{3 + number}-dagger-{number}", stage, f"{data}, labelled by the expert", newest)
 
 
+def select(work: Path, scenarios: int = r.VALIDATION_SCENARIOS) -> str:
+    """The fine-tuned checkpoint with the best validation score, by closed loop; the test scenarios have no say."""
+    scores: dict[str, float] = {}
+    for weights in sorted(work.glob("[2-9]-*.pt")):
+        model = Driver()
+        model.load_state_dict(torch.load(weights))
+        found = closed_loop(model, r.VALIDATION_SEED, scenarios)
+        scores[weights.stem] = round(found["closed_loop_score"], 4)
+        print(f"{weights.stem}: validation score {scores[weights.stem]}, crashes {found['closed_loop_crash_rate']:.3f}")
+    (work / "selected.json").write_text(json.dumps(scores, indent=1) + "\n")
+    return max(scores, key=lambda name: scores[name])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for drives, checkpoints and figures")
     torch.set_num_threads(1)
-    Training(parser.parse_args().work, r.Recipe()).run()
+    work = parser.parse_args().work
+    Training(work, r.Recipe()).run()
+    print(f"selected: {select(work)}")
 
 
 if __name__ == "__main__":
