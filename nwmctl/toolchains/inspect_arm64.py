@@ -151,7 +151,7 @@ def _code(elf: bytes) -> NDArray[np.uint32]:
                 if length % 4 or offset + length > len(elf):
                     raise uninspectable("the CPU code", "a section of code is cut off")
                 parts.append(np.frombuffer(elf, "<u4", length // 4, offset))
-    except struct.error as problem:
+    except (struct.error, OverflowError) as problem:
         raise uninspectable("the CPU code", "the ELF image is cut off") from problem
     if not parts:
         raise uninspectable("the CPU code", "the ELF image has no section of code")

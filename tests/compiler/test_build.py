@@ -1,0 +1,66 @@
+"""A driver's answer is checked against what it was asked; recipes are tried in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from nwmctl.compiler.build import compile_build, next_recipes
+from nwmctl.domain.artifact import Precision, Recipe
+from nwmctl.domain.digest import digest_bytes
+from nwmctl.errors import CompileFailedError
+from nwmctl.toolchains.onnxruntime import OnnxRuntime
+from nwmctl.toolchains.protocol import Compiled, CompileRequest
+from tests.toolchains.models import request, write_model
+
+RECIPES = tuple(Recipe("iree", precision) for precision in (Precision.FP16, Precision.BF16, Precision.FP32))
+
+
+class Wrong(OnnxRuntime):
+    """The real driver with a defect in what it says."""
+
+    def __init__(self, defect: str) -> None:
+        self.defect = defect
+
+    def compile(self, request: CompileRequest) -> Compiled:
+        compiled = super().compile(request)
+        manifest = compiled.manifest
+        match self.defect:
+            case "model":
+                manifest = dataclasses.replace(manifest, model=digest_bytes(b"another"))
+            case "recipe":
+                manifest = dataclasses.replace(manifest, recipe=RECIPES[0])
+            case "payload":
+                compiled.payload.write_bytes(compiled.payload.read_bytes() + b"x")
+            case "digest":
+                manifest = dataclasses.replace(manifest, payload=digest_bytes(b"another"))
+            case "gone":
+                compiled.payload.unlink()
+            case "path":
+                manifest = dataclasses.replace(manifest, argv=("compile", "--in=/home/somebody/model.onnx"))
+            case "twin":
+                bad = dataclasses.replace(manifest, size=1)
+                return dataclasses.replace(compiled, twin=dataclasses.replace(compiled, manifest=bad))
+        return dataclasses.replace(compiled, manifest=manifest)
+
+
+@pytest.mark.parametrize("defect", ["model", "recipe", "payload", "digest", "gone", "path", "twin"])
+def test_a_driver_that_answers_wrongly_is_found_out(tmp_path: Path, defect: str) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    ask = request(model, tmp_path / "s", "onnxruntime", Precision.FP32, "host")
+    with pytest.raises(CompileFailedError, match="answered wrongly"):
+        compile_build(Wrong(defect), ask)
+
+
+def test_a_sound_driver_passes(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    ask = request(model, tmp_path / "s", "onnxruntime", Precision.FP32, "host")
+    assert compile_build(Wrong(""), ask).manifest.recipe == ask.recipe
+
+
+def test_the_recipes_after_a_failed_one() -> None:
+    assert next_recipes(RECIPES, RECIPES[0]) == RECIPES[1:]
+    assert next_recipes(RECIPES, RECIPES[2]) == ()
+    assert next_recipes(RECIPES, Recipe("external", Precision.INT8)) == RECIPES

@@ -1,0 +1,183 @@
+"""External toolchains: a real tiny compiler process, and declarations that are wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nwmctl.domain.artifact import Precision, Recipe
+from nwmctl.errors import (
+    CompileFailedError,
+    InspectionFailedError,
+    NwmError,
+    PlaceUnavailableError,
+    RecipeOptionError,
+    SchemaError,
+    ToolchainMissingError,
+    ToolchainTemplateError,
+    ToolchainTimeoutError,
+)
+from nwmctl.toolchains.external import External
+from nwmctl.toolchains.protocol import Compiled, Place
+from tests.toolchains import vendor
+from tests.toolchains.models import request
+
+FP32, FP16 = Precision.FP32, Precision.FP16
+EXAMPLES = Path(__file__).parents[2] / "templates" / "toolchains"
+
+
+@pytest.fixture
+def declarations(tmp_path: Path) -> Path:
+    return vendor.install(tmp_path / "vendor")
+
+
+def build(
+    declarations: Path, model: Path, scratch: Path, precision: Precision = FP32, **options: str | int
+) -> Compiled:
+    ask = request(model, scratch, "external", precision, "npu", template="tiny", **options)
+    return External((declarations,)).compile(ask)
+
+
+def edit(declarations: Path, old: str, new: str) -> None:
+    path = declarations / "tiny.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_arguments_are_rendered_one_by_one(declarations: Path, model: Path, tmp_path: Path) -> None:
+    compiled = build(declarations, model, tmp_path / "s", FP16, level=5)
+    rendered = ("--model=lowered.onnx", "--out=model.tiny", "--format=fp16", "--level=5")
+    assert compiled.manifest.argv == ("tinycc", *rendered)
+    assert compiled.payload.read_bytes()[:5] == b"TINY\x05"
+    assert compiled.manifest.found == {"reported.fp16": 2}
+    assert compiled.manifest.found_precision is FP16
+    assert compiled.manifest.toolchain_version.startswith("tiny 4.2, declaration ")
+
+
+def test_there_is_no_shell(declarations: Path, model: Path, tmp_path: Path) -> None:
+    """What looks like a command stays one argument; the compiler just does not know this mode."""
+    build(declarations, model, tmp_path / "s", mode="x; touch ../broken-in; echo")
+    assert not (tmp_path / "broken-in").exists()
+
+
+def test_what_stays_fp32_is_not_called_fp16(declarations: Path, model: Path, tmp_path: Path) -> None:
+    compiled = build(declarations, model, tmp_path / "s", FP16, mode="stay-fp32")
+    assert compiled.manifest.found_precision is FP32
+
+
+def test_without_patterns_nothing_was_found(declarations: Path, model: Path, tmp_path: Path) -> None:
+    edit(declarations, "inspect: {fp16: 'mac=fp16', fp32: 'mac=fp32'}\n", "")
+    compiled = build(declarations, model, tmp_path / "s", FP16)
+    assert compiled.manifest.found == {}
+    assert "only what was asked for" in compiled.manifest.notes[0]
+
+
+def test_patterns_that_match_nothing_are_no_inspection(declarations: Path, model: Path, tmp_path: Path) -> None:
+    edit(declarations, "'mac=fp16', fp32: 'mac=fp32'", "'tensor core', fp32: 'scalar'")
+    with pytest.raises(InspectionFailedError):
+        build(declarations, model, tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("fail", "failed with exit status 1"),
+        ("lie", r"exited 0 and yet said '\[E\] could not build the engine'"),
+        ("nothing", "exited 0 and left no payload"),
+    ],
+)
+def test_a_compiler_that_fails_in_its_own_way(
+    declarations: Path, model: Path, tmp_path: Path, mode: str, words: str
+) -> None:
+    with pytest.raises(CompileFailedError, match=words):
+        build(declarations, model, tmp_path / "s", mode=mode)
+
+
+def test_a_compiler_that_hangs(declarations: Path, model: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    ask = request(model, tmp_path / "s", "external", FP32, "npu", template="tiny", mode="hang")
+    with pytest.raises(ToolchainTimeoutError, match="tiny did not end within 3 s"):
+        External((declarations,)).compile(dataclasses.replace(ask, timeout_s=3.0))
+
+
+def test_the_fingerprint_follows_the_declaration_and_the_program(declarations: Path) -> None:
+    driver, recipe = External((declarations,)), Recipe("external", FP32, {"template": "tiny"})
+    first = driver.fingerprint(recipe)
+    edit(declarations, "level: 3", "level: 4")
+    second = driver.fingerprint(recipe)
+    program = declarations.parent / "tinycc"
+    program.write_text(program.read_text().replace("tinycc 4.2", "tinycc 4.3"))
+    assert len({first, second, driver.fingerprint(recipe)}) == 3
+
+
+def test_a_program_that_is_not_installed(declarations: Path, model: Path, tmp_path: Path) -> None:
+    os.unlink(declarations.parent / "tinycc")
+    driver = External((declarations,))
+    with pytest.raises(ToolchainMissingError, match="is not installed here") as caught:
+        build(declarations, model, tmp_path / "s")
+    assert caught.value.next == "copy tinycc from the test's folder"
+    assert not driver.probe().available
+    assert "copy tinycc" in driver.probe().install
+
+
+def test_without_a_runtime_an_artifact_executes_on_a_bench(declarations: Path, model: Path, tmp_path: Path) -> None:
+    compiled = build(declarations, model, tmp_path / "s")
+    text = (declarations / "tiny.yaml").read_text()
+    (declarations / "tiny.yaml").write_text(text[: text.index("run:")])
+    driver = External((declarations,))
+    assert "execute on a bench" in driver.places(compiled.manifest)[Place.HOST]
+    for place in Place:
+        with pytest.raises(PlaceUnavailableError):
+            driver.open(compiled.payload, compiled.manifest, place)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "words"),
+    [
+        ("--level={{ level }}", "--level={{ lvel }}", ToolchainTemplateError, "'lvel' is undefined"),
+        ("--level={{ level }}", "--level={{ level", ToolchainTemplateError, "cannot be rendered"),
+        ("--level={{ level }}", "{{ ''.__class__.__mro__ }}", ToolchainTemplateError, "cannot be rendered"),
+        ("name: tiny", "name: small", ToolchainTemplateError, "the two must agree"),
+        ("units: [npu]", "unit: [npu]", SchemaError, "unknown key 'unit'"),
+        ("payload: model.tiny", "payload: ../model.tiny", SchemaError, "plain file name"),
+        ("version_pattern: 'tinycc (\\S+)'", "version_pattern: 'tinycc'", SchemaError, "exactly one group"),
+        ("version_pattern: 'tinycc (\\S+)'", "version_pattern: 'cc9 (\\S+)'", ToolchainTemplateError, "version"),
+        ("inspect: {fp16: 'mac=fp16'", "inspect: {fp9: 'mac=fp16'", SchemaError, "'fp9' is no precision"),
+        ("error_pattern: '\\[E\\]'", "error_pattern: '['", SchemaError, "does not parse"),
+    ],
+)
+def test_a_wrong_declaration_names_what_is_wrong(
+    declarations: Path, model: Path, tmp_path: Path, old: str, new: str, kind: type[NwmError], words: str
+) -> None:
+    edit(declarations, old, new)
+    with pytest.raises(kind) as caught:
+        build(declarations, model, tmp_path / "s")
+    assert words in str(caught.value)
+
+
+def test_an_option_of_another_kind_is_refused(declarations: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeOptionError, match="'level' is not possible with tiny"):
+        build(declarations, model, tmp_path / "s", level="high")
+
+
+@pytest.mark.parametrize("options", [{}, {"template": "huge"}])
+def test_a_recipe_names_a_declaration(declarations: Path, options: dict[str, str]) -> None:
+    with pytest.raises(RecipeOptionError) as caught:
+        External((declarations,)).fingerprint(Recipe("external", FP32, dict(options)))
+    assert "declared are tiny" in caught.value.why
+
+
+def test_the_examples_are_sound_and_say_that_they_are_examples(model: Path, tmp_path: Path) -> None:
+    driver = External((EXAMPLES,))
+    known = driver.declarations()
+    assert set(known) == {"example-trtexec", "example-npu"}
+    for name, (declared, _) in known.items():
+        assert declared.description.startswith("Example")
+        assert (EXAMPLES / f"{name}.yaml").read_text().startswith("# EXAMPLE")
+    ask = request(model, tmp_path / "s", "external", Precision.INT8, "npu", template="example-npu", cores=8)
+    with pytest.raises(ToolchainMissingError, match="'example-npu' is not installed here"):
+        driver.compile(ask)

@@ -1,0 +1,77 @@
+"""A tiny real "vendor SDK": a compiler and a runtime, each a program of its own, and a declaration of both.
+
+The compiler checks its arguments, packs the graph into its own format and reports what it did; the runtime unpacks the
+payload and executes it with numpy files, as a vendor's would.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+COMPILER = """#!{python}
+import pathlib, sys, time
+arguments = dict(part.lstrip("-").partition("=")[::2] for part in sys.argv[1:])
+if "version" in arguments:
+    print("tinycc 4.2 (tiny)")
+    sys.exit(0)
+mode = arguments.get("mode", "work")
+if mode == "hang":
+    time.sleep(600)
+if mode == "fail":
+    sys.exit("tinycc: fatal: the graph has too many nodes")
+if mode == "lie":
+    print("[E] could not build the engine")
+    sys.exit(0)
+graph = pathlib.Path(arguments["model"]).read_bytes()
+if mode != "nothing":
+    pathlib.Path(arguments["out"]).write_bytes(b"TINY" + bytes([int(arguments["level"])]) + graph)
+print("kernel mac=" + ("fp32" if mode == "stay-fp32" else arguments["format"]))
+print("kernel mac=" + ("fp32" if mode == "stay-fp32" else arguments["format"]))
+"""
+
+RUNTIME = """#!{python}
+import pathlib, sys
+import numpy, onnxruntime
+payload = pathlib.Path(sys.argv[1]).read_bytes()
+if payload[:4] != b"TINY":
+    sys.exit("tinyrun: not a tiny payload")
+session = onnxruntime.InferenceSession(payload[5:])
+given = {{port.name: numpy.load(f"in{{i}}.npy") for i, port in enumerate(session.get_inputs())}}
+for i, values in enumerate(session.run(None, given)):
+    numpy.save(f"out{{i}}.npy", values)
+"""
+
+DECLARATION = """name: tiny
+description: a tiny vendor compiler for tests
+units: [npu]
+precisions: [fp32, fp16]
+compile:
+  program: {folder}/tinycc
+  arguments: ["--model={{{{ model }}}}", "--out={{{{ payload }}}}", "--format={{{{ precision }}}}",
+              "--level={{{{ level }}}}", "{{% if mode %}}--mode={{{{ mode }}}}{{% endif %}}"]
+options: {{level: 3, mode: ""}}
+version: {{program: {folder}/tinycc, arguments: ["--version"]}}
+version_pattern: 'tinycc (\\S+)'
+payload: model.tiny
+format: tiny
+instruction_set: tiny-npu
+runtime: tinyrun
+install: copy tinycc from the test's folder
+error_pattern: '\\[E\\]'
+scan_stdout: true
+inspect: {{fp16: 'mac=fp16', fp32: 'mac=fp32'}}
+run: {{program: {folder}/tinyrun, arguments: ["{{{{ payload }}}}"]}}
+"""
+
+
+def install(folder: Path) -> Path:
+    """Write the SDK and its declaration into ``folder``; returns the folder of declarations."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("tinycc", COMPILER), ("tinyrun", RUNTIME)):
+        (folder / name).write_text(text.format(python=sys.executable))
+        (folder / name).chmod(0o755)
+    declarations = folder / "toolchains"
+    declarations.mkdir(exist_ok=True)
+    (declarations / "tiny.yaml").write_text(DECLARATION.format(folder=folder))
+    return declarations
