@@ -681,3 +681,7 @@ class NoCampaignError(InputError):
 
 class CampaignStoppedError(RefusedError):
     """A campaign that is being followed was paused or aborted, by a gate or by a person."""
+
+
+class NoLocalFleetError(InputError):
+    """A virtual fleet cannot be driven from this workspace."""

@@ -37,6 +37,9 @@ SCENARIOS = 100
 SEED = 20_260_000
 """First scenario seed; the training used others."""
 
+FACTORY = "factory"
+"""Names the bundles that virtual vehicles were delivered with: needed by their rollout, part of no release."""
+
 _KINDS = (BundleKind.RELEASE, BundleKind.RETURN)
 
 
@@ -69,7 +72,7 @@ def restrict(
 ) -> tuple[PlannedStep, ...]:
     """The part of a plan that ends with the steps ``until``, for some platforms only (none named: all)."""
     wanted_platforms = set(platforms)
-    other_kinds = {f"/{kind}/" for kind in _KINDS} - {f"/{kind}/" for kind in kinds}
+    other_kinds = {f"/{kind}/" for kind in (*_KINDS, FACTORY)} - {f"/{kind}/" for kind in kinds}
     wanted = [
         step.id
         for step in plan
@@ -124,9 +127,14 @@ def _build_part(request: PlanRequest, kind: BundleKind) -> list[PlannedStep]:
     shared = [_with_reason(step, users[step.id]) for step in compiles.values()]
     checks = [_validate(request, kind, site, pull, compile_of[site.name]) for site in sites]
     packing: list[PlannedStep] = []
+    virtual = release.fleet.virtual
     for name in release.platforms:
         own = [(site, compile_of[site.name]) for site in sites if site.profile.name == name]
-        packing += _bundle_and_sign(request, kind, name, pull, own)
+        sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
+        packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name, virtual), pull, own)
+        if kind is BundleKind.RETURN and release.fleet.factory_sequence:
+            work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name, virtual)
+            packing += _bundle_and_sign(request, kind, work, pull, own)
     return [pull, *shared, *checks, *packing]
 
 
@@ -180,12 +188,18 @@ def _validate(request: PlanRequest, kind: BundleKind, site: _Site, pull: Planned
     )
 
 
+_WHY = {
+    BundleKind.RELEASE: "vehicles of this platform install it",
+    BundleKind.RETURN: "the way back, built in advance",
+    FACTORY: "virtual vehicles leave their factory with it",
+}
+
+
 def _bundle_and_sign(
-    request: PlanRequest, kind: BundleKind, platform: str, pull: PlannedStep, sites: list[tuple[_Site, str]]
+    request: PlanRequest, kind: BundleKind, work: BundleWork, pull: PlannedStep, sites: list[tuple[_Site, str]]
 ) -> list[PlannedStep]:
-    release = request.release
-    sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
-    work = BundleWork(release.name, sequence, kind, platform, release.fleet.virtual)
+    release, platform = request.release, work.platform
+    name = FACTORY if work.release == FACTORY else kind
     inputs: dict[str, Digest | OutputRef] = {
         "profile": request.profile_digests[platform],
         "catalogue": request.catalogue_digests[platform],
@@ -198,8 +212,9 @@ def _bundle_and_sign(
         inputs[f"payload:{place}"] = OutputRef(compile_id, "payload")
         inputs[f"manifest:{place}"] = OutputRef(compile_id, "manifest")
         inputs[f"evidence:{place}"] = OutputRef(f"validate/{kind}/{site.name}", "evidence")
-    why = "vehicles of this platform install it" if kind is BundleKind.RELEASE else "the way back, built in advance"
-    bundle = PlannedStep(f"bundle/{kind}/{platform}", StepName.BUNDLE, to_plain(work), inputs, why, platform=platform)
+    bundle = PlannedStep(
+        f"bundle/{name}/{platform}", StepName.BUNDLE, to_plain(work), inputs, _WHY[name], platform=platform
+    )
     rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
     signed: dict[str, Digest | OutputRef] = {
         **inputs,
@@ -208,7 +223,7 @@ def _bundle_and_sign(
         "description": OutputRef(bundle.id, "description"),
     }
     sign = PlannedStep(
-        f"sign/{kind}/{platform}",
+        f"sign/{name}/{platform}",
         StepName.SIGN,
         to_plain(SignWork(rules, release.trust.safety_keys, work)),
         signed,
@@ -235,6 +250,11 @@ def _release_part(request: PlanRequest) -> list[PlannedStep]:
         published,
         "the timestamp goes last: the release exists for all platforms or for none",
     )
+    factory: dict[str, Digest | OutputRef] = (
+        {f"factory:{name}": OutputRef(f"sign/{FACTORY}/{name}", "swu") for name in release.platforms}
+        if release.fleet.factory_sequence
+        else {}
+    )
     rollout = PlannedStep(
         "rollout",
         StepName.ROLLOUT,
@@ -243,7 +263,7 @@ def _release_part(request: PlanRequest) -> list[PlannedStep]:
                 release.name, release.sequence, release.fleet, release.waves, release.max_attempts, release.poll_s
             )
         ),
-        {"published": OutputRef("publish", "published")},
+        {"published": OutputRef("publish", "published"), **factory},
         "opens the campaign; its waves run on their own clock",
     )
     return [stage, publish, rollout]

@@ -8,6 +8,7 @@ from pathlib import Path
 from nwmctl.agent.runner import StepCode
 from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.project import Project
+from nwmctl.app.resources import templates_folder
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Release
@@ -24,6 +25,7 @@ from nwmctl.steps.stage import StageSetting, stage_step
 from nwmctl.steps.validate import validate_step
 from nwmctl.storage.database import Database
 from nwmctl.storage.workspace import Workspace
+from nwmctl.toolchains.registry import Registry
 from nwmctl.trust.keys import KeyRing
 
 
@@ -49,12 +51,13 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
     setting = StageSetting(
         project.release, content, workspace.repository, workspace.root, parts.keys, parts.database, parts.clock
     )
+    toolchains = toolchain_registry()
     tokens = virtual_tokens(workspace) if project.release.fleet.virtual else None
     inventory = inventory_path(project.base, project.release)
     return {
         StepName.PULL: pull_step(store, workspace.root / "incoming", project.base, parts.sleep),
-        StepName.COMPILE: compile_step(store),
-        StepName.VALIDATE: validate_step(store),
+        StepName.COMPILE: compile_step(store, toolchains),
+        StepName.VALIDATE: validate_step(store, toolchains),
         StepName.BUNDLE: bundle_step(store),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
         StepName.STAGE: stage_step(store, setting),
@@ -63,6 +66,11 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
             store, parts.database, project.release, inventory, project.catalogue, tokens, parts.clock
         ),
     }
+
+
+def toolchain_registry() -> Registry:
+    """The toolchains of this installation, with the declarations of external ones that travel with it."""
+    return Registry((templates_folder() / "toolchains",))
 
 
 def release_content(release: Release, policy: Digest) -> Digest:

@@ -71,9 +71,9 @@ def _base(settings: Settings) -> Iterator[Finding]:
 
 
 def _toolchains() -> Iterator[Finding]:
-    from nwmctl.toolchains.registry import probe_all
+    from nwmctl.app.compose import toolchain_registry
 
-    for probe in probe_all():
+    for probe in toolchain_registry().probe_all():
         health = Health.OK if probe.available else Health.OPTIONAL
         detail = f"{probe.version}  {probe.detail}".strip()
         yield Finding("toolchains", probe.name, health, detail, probe.install)

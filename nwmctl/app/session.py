@@ -19,6 +19,7 @@ from nwmctl.app.compose import Parts, build_steps
 from nwmctl.app.engine import Engine, RunReport
 from nwmctl.app.fleets import fleet_database
 from nwmctl.app.keys import deployment_keys, passphrase
+from nwmctl.app.local import keep_virtual_fleet
 from nwmctl.app.project import Project, load_project
 from nwmctl.app.settings import Settings
 from nwmctl.domain.bundle import BundleKind
@@ -55,6 +56,16 @@ class Session:
     def resume(self, run: str, listener: Listener) -> RunReport:
         """Go on with a run."""
         return self._engine().resume(run, self.project, build_steps(self.parts), listener)
+
+    def campaign_opened(self, report: RunReport) -> str | None:
+        """The name of the campaign that a run opened, or None; a virtual fleet is written down for its drivers."""
+        opened = report.result.outcomes.get(StepName.ROLLOUT)
+        if opened is None:
+            return None
+        if self.project.release.fleet.virtual:
+            factory = {name.removeprefix("factory:"): d for name, d in opened.outputs.items() if name != "campaign"}
+            keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory)
+        return str(opened.summary["_campaign"])
 
     def forecast(self, plan: Sequence[PlannedStep]) -> dict[str, StepState]:
         """For each step whether the store has its result already, as far as that can be known beforehand."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nwmctl.agent.plan import FACTORY
 from nwmctl.app.engine import BUDGET_S, RunReport
 from nwmctl.app.session import Session
 from nwmctl.domain.artifact import ArtifactManifest
@@ -173,7 +174,7 @@ def _bundles(report: RunReport, store: ContentStore) -> list[BundleRow]:
     rows = []
     for step in report.plan:
         outcome = report.result.outcomes.get(step.id)
-        if step.step != StepName.SIGN or outcome is None:
+        if step.step != StepName.SIGN or outcome is None or step.id.startswith(f"{StepName.SIGN}/{FACTORY}/"):
             continue
         kind = BundleKind(step.id.split("/")[1])
         filename, size = outcome.summary["_file"], outcome.summary["size"]

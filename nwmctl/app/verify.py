@@ -65,8 +65,8 @@ def _established(contents: BundleContents) -> list[str]:
     lines = [
         "the release authority signed its description",
         f"{len(contents.sizes)} files have the hashes that were signed ({contents.size} bytes in all)",
-        f"release {manifest.release}, sequence {manifest.sequence}, for {manifest.platform} "
-        f"(board {manifest.board}, revisions {', '.join(manifest.revisions)})",
+        f"release {manifest.release}, sequence {manifest.sequence}, for {manifest.platform}",
+        f"hardware: board {manifest.board}, revisions {', '.join(manifest.revisions)}",
         f"model {manifest.model_version}, card {manifest.model}",
     ]
     for payload in manifest.payloads:
@@ -83,8 +83,7 @@ def _established(contents: BundleContents) -> list[str]:
 def _open(contents: BundleContents) -> list[str]:
     lines = [
         "the evidence itself is not in the bundle: its digests are; `nwmctl runs show` finds it in the workspace",
-        "that the payload was compiled from the model: the manifest says so and the signer signed it; "
-        "rebuilding with the recorded recipe would show it",
+        "that the payload was compiled from the model: its manifest says so; rebuilding by its recipe would show it",
     ]
     if contents.manifest.virtual_only:
         lines.append("fit for a real fleet: NO. Its evidence satisfies the rules of virtual fleets only")

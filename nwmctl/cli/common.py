@@ -65,6 +65,6 @@ def emit_error(problem: NwmError, as_json: bool) -> None:
     from rich.markup import escape
 
     console = talk()
-    console.print(f"[bold red]error[/] {escape(problem.what)}")
-    console.print(f"  [dim]why[/]   {escape(problem.why)}")
-    console.print(f"  [dim]next[/]  {escape(problem.next)}")
+    console.print(f"[bold red]error[/] {escape(problem.what)}", soft_wrap=True)
+    console.print(f"  [dim]why[/]   {escape(problem.why)}", soft_wrap=True)
+    console.print(f"  [dim]next[/]  {escape(problem.next)}", soft_wrap=True)

@@ -63,13 +63,13 @@ def _finish(session: Session, report: RunReport, follow: bool, junit: Path | Non
 
     if junit:
         export_junit(session, report, junit)
-    opened = report.result.outcomes.get("rollout")
-    if report.result.problems or opened is None:
+    name = None if report.result.problems else session.campaign_opened(report)
+    if name is None:
         if not as_json:
             print_summary(talk(), summarise(session, report, None))
         report.raise_problem()
         return
-    campaign = follow_campaign(session.workspace, str(opened.summary["_campaign"]), follow=follow)
+    campaign = follow_campaign(session.workspace, name, follow=follow)
     summary = summarise(session, report, campaign)
     if as_json:
         emit(summary.plain())

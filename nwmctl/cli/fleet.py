@@ -191,12 +191,13 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8480,
     mirror: Annotated[str, typer.Option(help="Folder to serve, relative to the workspace.")] = "mirrors/local",
     controller: Annotated[bool, typer.Option(help="Advance campaigns from this process.")] = True,
+    ready_file: Annotated[Path | None, typer.Option(help="Write address and process here once ready.")] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Serve vehicles (hawkBit DDI), files and status; advance campaigns."""
     from nwmctl.app.local import serve_gateway
 
-    serve_gateway(settings_of(workspace).open(), host, port, mirror, controller=controller)
+    serve_gateway(settings_of(workspace).open(), host, port, mirror, controller=controller, ready_file=ready_file)
 
 
 def _change(verb: str, campaign: str | None, reason: str, workspace: Path | None) -> CampaignStatus:

@@ -60,11 +60,22 @@ class WaveSpec:
 
 @dataclass(frozen=True, slots=True)
 class FleetReference:
-    """The fleet's inventory file (CSV, relative to the release) and what kind of fleet it is."""
+    """The fleet's inventory file (CSV, relative to the release) and what kind of fleet it is.
+
+    ``factory_sequence``: a virtual vehicle of this sequence leaves its factory with the previous model installed, so
+    that it has a slot to return to; 0 delivers empty slots.
+    """
 
     name: str
     inventory: str
     virtual: bool = False
+    factory_sequence: int = 0
+
+    def __post_init__(self) -> None:
+        if self.factory_sequence and not self.virtual:
+            raise ValueError("factory_sequence is for virtual fleets; real vehicles have left their factory")
+        if not 0 <= self.factory_sequence <= MAX_SEQUENCE:
+            raise ValueError(f"factory_sequence is {self.factory_sequence}, it lies between 0 and {MAX_SEQUENCE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,8 @@ class Release:
     def __post_init__(self) -> None:
         if not 1 <= self.sequence <= MAX_SEQUENCE:
             raise ValueError(f"sequence is {self.sequence}, it lies between 1 and {MAX_SEQUENCE}")
+        if self.fleet.factory_sequence >= self.sequence:
+            raise ValueError(f"factory_sequence is {self.fleet.factory_sequence}, the release must be higher")
         if not self.platforms:
             raise ValueError("a release names at least one platform")
         if not self.waves:

@@ -13,18 +13,19 @@ from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.protocol import Compiled, CompileRequest
-from nwmctl.toolchains.registry import toolchain
+from nwmctl.toolchains.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
 class _Compile:
     store: ContentStore
+    toolchains: Registry
 
     def __call__(self, work: CompileWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         recipe = work.recipe
         progress(f"{recipe.toolchain} {recipe.precision}", -1.0)
         with self.store.scratch() as scratch:
-            compiled = toolchain(recipe.toolchain).compile(
+            compiled = self.toolchains.get(recipe.toolchain).compile(
                 CompileRequest(
                     model=self.store.path(inputs["weights"]),
                     model_digest=inputs["card"],
@@ -55,10 +56,10 @@ def _summary(manifest: ArtifactManifest) -> dict[str, str | int | float | bool]:
     }
 
 
-def compile_step(store: ContentStore) -> Step[CompileWork]:
+def compile_step(store: ContentStore, toolchains: Registry) -> Step[CompileWork]:
     """The step. Its fingerprint is the toolchain's: another compiler version is another artifact."""
 
     def fingerprint(work: CompileWork) -> str:
-        return toolchain(work.recipe.toolchain).fingerprint(work.recipe)
+        return toolchains.get(work.recipe.toolchain).fingerprint(work.recipe)
 
-    return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store), fingerprint)
+    return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store, toolchains), fingerprint)

@@ -48,7 +48,7 @@ class _Rollout:
             start(self.database, created.name, self.clock.now_us())
         receipt = canonical.encode({"campaign": created.name, "vehicles": created.vehicles})
         return Outcome(
-            {"campaign": self.store.put_bytes(receipt)},
+            {"campaign": self.store.put_bytes(receipt), **_factory(inputs)},
             {
                 "_campaign": created.name,
                 "campaign": created.name if created.new else f"{created.name} (there already, {created.state})",
@@ -56,6 +56,11 @@ class _Rollout:
                 "waves": len(self.release.waves),
             },
         )
+
+
+def _factory(inputs: Mapping[str, Digest]) -> dict[str, Digest]:
+    """Handed on for whoever drives the virtual vehicles."""
+    return {name: digest for name, digest in inputs.items() if name.startswith("factory:")}
 
 
 def rollout_step(

@@ -28,13 +28,13 @@ _WARM_UP = 10
 def check_latency(subject: Subject, settings: Settings, here: Candidate | None, golden: Golden) -> CheckResult:
     """Batch-1 latency over the session's border; ``here`` is the candidate that runs on the platform's own chip."""
     chip = subject.build.chip
-    if here is None:
+    if not any(way.obtained is Obtained.MEASURED for way in subject.ways):
         return not_run(
             Check.LATENCY,
             f"no {chip} within reach; neither an emulator nor this host tells its latency",
             f"measure on a bench that carries {chip}, as in {subject.profile.title}",
         )
-    if not settings.measure_latency or settings.clock is None:
+    if here is None or not settings.measure_latency or settings.clock is None:
         return not_run(
             Check.LATENCY,
             "not asked for: a measured latency differs from run to run and would change the evidence's bytes",

@@ -35,6 +35,7 @@ __all__ = [
     "Subject",
     "Unreachable",
     "Way",
+    "execute_checks",
     "validate_artifact",
 ]
 
@@ -42,8 +43,27 @@ _EXECUTING = (Check.CONTRACT, Check.NEGATIVE_CONTROL, Check.PARITY, Check.CLOSED
 """The checks that need the artifact to run, in the order in which they run."""
 
 
-def validate_artifact(subject: Subject, settings: Settings, progress: Progress) -> tuple[CheckResult, ...]:
-    """Run every check, each way. Raises GoldenDataError and the reference's errors, nothing of the artifact's."""
+def validate_artifact(
+    subject: Subject, settings: Settings, progress: Progress, executed: tuple[CheckResult, ...] | None = None
+) -> tuple[CheckResult, ...]:
+    """Run every check, each way. Raises GoldenDataError and the reference's errors, nothing of the artifact's.
+
+    ``executed`` are results of ``execute_checks`` for the same artifact, ways, rules and settings, where the caller
+    has them already (several builds may share an artifact).
+    """
+    results = list(execute_checks(subject, settings, progress) if executed is None else executed)
+    if not any(result.check is Check.LATENCY for result in results):
+        results.append(check_latency(subject, settings, None, read_golden(subject.golden, subject.contract)))
+    results += _without_a_way(subject, _graph_fault(subject))
+    results.append(_instruction_set(subject, results))
+    results.append(check_budget(subject, settings))
+    progress("checked", 1.0)
+    return tuple(sorted(results, key=lambda result: list(Check).index(result.check)))
+
+
+def execute_checks(subject: Subject, settings: Settings, progress: Progress) -> tuple[CheckResult, ...]:
+    """The checks that execute the artifact, each way. Of the profile and the build they depend on nothing but the
+    rules that hold for the platform. Raises as ``validate_artifact``."""
     golden = read_golden(subject.golden, subject.contract)
     results: list[CheckResult] = []
     graph = _graph_fault(subject)
@@ -54,14 +74,11 @@ def validate_artifact(subject: Subject, settings: Settings, progress: Progress) 
             for place, check in enumerate(_EXECUTING):
                 progress(f"{check}, {candidate.way.label}", (index * len(_EXECUTING) + place) / total)
                 results += _one(check, graph, _runner(check, subject, settings, candidate, golden))
-        progress(f"{Check.LATENCY}", (total - 1) / total)
         here = next((c for c in candidates if c.obtained is Obtained.MEASURED), None)
-        results += _one(Check.LATENCY, None, lambda: check_latency(subject, settings, here, golden))
-    results += _without_a_way(subject, graph)
-    results.append(_instruction_set(subject, results))
-    results.append(check_budget(subject, settings))
-    progress("checked", 1.0)
-    return tuple(sorted(results, key=lambda result: list(Check).index(result.check)))
+        if settings.measure_latency:
+            progress(f"{Check.LATENCY}", (total - 1) / total)
+            results += _one(Check.LATENCY, None, lambda: check_latency(subject, settings, here, golden))
+    return tuple(results)
 
 
 def _graph_fault(subject: Subject) -> ContractBrokenError | None:
