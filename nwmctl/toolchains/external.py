@@ -26,7 +26,7 @@ from nwmctl.errors import (
 from nwmctl.toolchains.declaration import CommandTemplate, Declaration, load, render
 from nwmctl.toolchains.files import file_digest, versions
 from nwmctl.toolchains.inspection import Inspection, dominant
-from nwmctl.toolchains.lowering import Lowered, Scope, lower
+from nwmctl.toolchains.lowering import LOWERED, Lowered, Scope, lower
 from nwmctl.toolchains.process import Command, Limits, run_tool
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place, Probe, Session
 from nwmctl.toolchains.rows import RowSession
@@ -75,17 +75,17 @@ class External:
         declared, digest = self._declared(request.recipe)
         options = _options(declared, request)
         program, version = _program(declared, declared.compile), _version(declared)
-        limits = Limits(request.timeout_s, request.memory_bytes)
-        # The vendor's compiler converts by itself; a graph that is converted already would hide what it does.
-        lowered = lower(request.model, request.scratch, Precision.FP32, Scope.MATMUL, 1, limits)
         variables: dict[str, Option] = {
-            "model": lowered.path.name,
+            "model": LOWERED,
             "payload": declared.payload,
             "precision": request.recipe.precision.value,
             "unit": request.unit,
             "driver": request.driver,
         }
         arguments = render(declared, declared.compile, {**options, **variables})
+        limits = Limits(request.timeout_s, request.memory_bytes)
+        # The vendor's compiler converts by itself; a graph that is converted already would hide what it does.
+        lowered = lower(request.model, request.scratch, Precision.FP32, Scope.MATMUL, 1, limits)
         finished = run_tool(
             Command(
                 declared.name, (program, *arguments), request.scratch, limits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,22 @@ from tests.toolchains.models import request, write_model
 RECIPES = tuple(Recipe("iree", precision) for precision in (Precision.FP16, Precision.BF16, Precision.FP32))
 
 
-class Wrong(OnnxRuntime):
-    """The real driver with a defect in what it says."""
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompileRequest, Compiled]:
+    folder = tmp_path_factory.mktemp("build")
+    ask = request(write_model(folder / "model.onnx"), folder / "s", "onnxruntime", Precision.FP32, "host")
+    return ask, OnnxRuntime().compile(ask)
 
-    def __init__(self, defect: str) -> None:
-        self.defect = defect
+
+class Wrong(OnnxRuntime):
+    """Gives a real answer with one defect in it."""
+
+    def __init__(self, answer: Compiled, defect: str, payload: Path) -> None:
+        shutil.copy(answer.payload, payload)
+        self.answer, self.defect = dataclasses.replace(answer, payload=payload), defect
 
     def compile(self, request: CompileRequest) -> Compiled:
-        compiled = super().compile(request)
-        manifest = compiled.manifest
+        compiled, manifest = self.answer, self.answer.manifest
         match self.defect:
             case "model":
                 manifest = dataclasses.replace(manifest, model=digest_bytes(b"another"))
@@ -47,17 +55,17 @@ class Wrong(OnnxRuntime):
 
 
 @pytest.mark.parametrize("defect", ["model", "recipe", "payload", "digest", "gone", "path", "twin"])
-def test_a_driver_that_answers_wrongly_is_found_out(tmp_path: Path, defect: str) -> None:
-    model = write_model(tmp_path / "model.onnx")
-    ask = request(model, tmp_path / "s", "onnxruntime", Precision.FP32, "host")
+def test_a_driver_that_answers_wrongly_is_found_out(
+    sound: tuple[CompileRequest, Compiled], tmp_path: Path, defect: str
+) -> None:
+    ask, answer = sound
     with pytest.raises(CompileFailedError, match="answered wrongly"):
-        compile_build(Wrong(defect), ask)
+        compile_build(Wrong(answer, defect, tmp_path / "payload"), ask)
 
 
-def test_a_sound_driver_passes(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model.onnx")
-    ask = request(model, tmp_path / "s", "onnxruntime", Precision.FP32, "host")
-    assert compile_build(Wrong(""), ask).manifest.recipe == ask.recipe
+def test_a_sound_driver_passes(sound: tuple[CompileRequest, Compiled], tmp_path: Path) -> None:
+    ask, answer = sound
+    assert compile_build(Wrong(answer, "", tmp_path / "payload"), ask).manifest == answer.manifest
 
 
 def test_the_recipes_after_a_failed_one() -> None:

@@ -97,7 +97,7 @@ def test_two_scratch_folders_give_the_same_bytes(case: Case, compiled: Compiled,
     assert again.manifest == compiled.manifest
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_it_computes_what_the_network_says(case: Case, compiled: Compiled, rows: int) -> None:
     given = inputs(rows, seed=rows)
     with case.driver.open(compiled.payload, compiled.manifest, Place.HOST) as session:
@@ -153,7 +153,9 @@ def test_a_unit_or_precision_that_it_does_not_build_is_refused(case: Case, tmp_p
         case.driver.compile(ask)
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a graph", b"\x08\x08" * 40])
+@pytest.mark.parametrize(
+    "damage", [b"not a graph", pytest.param(b"", marks=pytest.mark.long), pytest.param(b"\x08", marks=pytest.mark.long)]
+)
 def test_a_file_that_is_no_graph(case: Case, tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(damage)
     ask: Callable[[], CompileRequest] = lambda: request(  # noqa: E731

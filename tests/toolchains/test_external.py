@@ -57,12 +57,14 @@ def test_arguments_are_rendered_one_by_one(declarations: Path, model: Path, tmp_
     assert compiled.manifest.toolchain_version.startswith("tiny 4.2, declaration ")
 
 
+@pytest.mark.long
 def test_there_is_no_shell(declarations: Path, model: Path, tmp_path: Path) -> None:
     """What looks like a command stays one argument; the compiler just does not know this mode."""
     build(declarations, model, tmp_path / "s", mode="x; touch ../broken-in; echo")
     assert not (tmp_path / "broken-in").exists()
 
 
+@pytest.mark.long
 def test_what_stays_fp32_is_not_called_fp16(declarations: Path, model: Path, tmp_path: Path) -> None:
     compiled = build(declarations, model, tmp_path / "s", FP16, mode="stay-fp32")
     assert compiled.manifest.found_precision is FP32
@@ -75,6 +77,7 @@ def test_without_patterns_nothing_was_found(declarations: Path, model: Path, tmp
     assert "only what was asked for" in compiled.manifest.notes[0]
 
 
+@pytest.mark.long
 def test_patterns_that_match_nothing_are_no_inspection(declarations: Path, model: Path, tmp_path: Path) -> None:
     edit(declarations, "'mac=fp16', fp32: 'mac=fp32'", "'tensor core', fp32: 'scalar'")
     with pytest.raises(InspectionFailedError):
@@ -84,7 +87,7 @@ def test_patterns_that_match_nothing_are_no_inspection(declarations: Path, model
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("fail", "failed with exit status 1"),
+        pytest.param("fail", "failed with exit status 1", marks=pytest.mark.long),
         ("lie", r"exited 0 and yet said '\[E\] could not build the engine'"),
         ("nothing", "exited 0 and left no payload"),
     ],
@@ -100,8 +103,8 @@ def test_a_compiler_that_hangs(declarations: Path, model: Path, tmp_path: Path) 
     import dataclasses
 
     ask = request(model, tmp_path / "s", "external", FP32, "npu", template="tiny", mode="hang")
-    with pytest.raises(ToolchainTimeoutError, match="tiny did not end within 3 s"):
-        External((declarations,)).compile(dataclasses.replace(ask, timeout_s=3.0))
+    with pytest.raises(ToolchainTimeoutError, match="tiny did not end within 2 s"):
+        External((declarations,)).compile(dataclasses.replace(ask, timeout_s=2.0))
 
 
 def test_the_fingerprint_follows_the_declaration_and_the_program(declarations: Path) -> None:
@@ -124,6 +127,7 @@ def test_a_program_that_is_not_installed(declarations: Path, model: Path, tmp_pa
     assert "copy tinycc" in driver.probe().install
 
 
+@pytest.mark.long
 def test_without_a_runtime_an_artifact_executes_on_a_bench(declarations: Path, model: Path, tmp_path: Path) -> None:
     compiled = build(declarations, model, tmp_path / "s")
     text = (declarations / "tiny.yaml").read_text()
