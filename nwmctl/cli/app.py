@@ -18,7 +18,7 @@ HELP = (
 )
 
 app = typer.Typer(
-    name="nwmctl", help=HELP, rich_markup_mode=None, no_args_is_help=True, add_completion=False,
+    name="nwmctl", help=HELP, rich_markup_mode=None, add_completion=False,
     pretty_exceptions_enable=False,
 )  # fmt: skip
 
@@ -55,10 +55,13 @@ def root(
         raise typer.Exit
 
 
+# typer brings a click of its own in some versions and uses the package in others; this is the base of its refusals
+# to read a command line in either.
+_LineProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
     """Entry point: run a command, turn refusals into their exit codes (docs/exit-codes.md)."""
-    import click
-
     from nwmctl.cli.common import emit_error
     from nwmctl.errors import ExitCode, NwmError
 
@@ -69,10 +72,10 @@ def main() -> None:
     except NwmError as problem:
         emit_error(problem, "--json" in sys.argv)
         code = int(problem.exit_code)
-    except click.ClickException as problem:
-        problem.show()
+    except _LineProblem as problem:
+        _refuse_line(problem)
         code = int(ExitCode.USAGE)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")
         code = int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
@@ -82,3 +85,14 @@ def main() -> None:
     sys.stderr.flush()
     # Worker threads of an interrupted run may still wait for a compiler; its process group dies with this process.
     os._exit(code)
+
+
+def _refuse_line(problem: typer.BadParameter) -> None:
+    from nwmctl.cli.common import emit_error
+    from nwmctl.errors import CommandLineError
+
+    if "--json" not in sys.argv:
+        problem.show()
+        return
+    what = problem.format_message().partition("\n")[0]
+    emit_error(CommandLineError(what, why="the command line cannot be read", next="see the command's --help"), True)
