@@ -675,8 +675,18 @@ class ProcessDiedError(NwmError):
     """A process that nwmctl started (gateway, vehicles) ended by itself."""
 
 
+class CommandLineError(NwmError):
+    """A command, option or argument that nwmctl does not have, or one that is missing."""
+
+    exit_code = ExitCode.USAGE
+
+
 class NoCampaignError(InputError):
     """A command about a campaign, in a workspace that has none."""
+
+
+class CampaignOverError(ConflictError):
+    """A release is to be rolled out again whose campaign has been aborted or rolled back."""
 
 
 class CampaignStoppedError(RefusedError):

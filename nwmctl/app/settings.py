@@ -51,7 +51,8 @@ def load_settings(
 
 def _workers(text: str) -> int:
     if not text:
-        return max(2, len(os.sched_getaffinity(0)))
+        # One more than there are cores: a step that waits for another's result must not leave a core idle.
+        return len(os.sched_getaffinity(0)) + 1
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise InputError(
             f"NWMCTL_WORKERS is '{text}'", why="it must be a whole number of at least 1", next="correct or unset it"

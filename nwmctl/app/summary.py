@@ -14,6 +14,7 @@ from nwmctl.app.engine import BUDGET_S, RunReport
 from nwmctl.app.session import Session
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.policy import Shortfall, judge
 from nwmctl.domain.step import OutputRef, StepState
@@ -30,6 +31,7 @@ class ArtifactRow:
 
     platform: str
     build: str
+    chip: str
     manifest: ArtifactManifest
     results: tuple[CheckResult, ...]
 
@@ -135,9 +137,9 @@ def summarise(session: Session, report: RunReport, campaign: CampaignStatus | No
         staged_s=report.staged_s,
         build_s=report.build_s,
         critical=report.critical,
-        artifacts=tuple(_artifacts(report, store)),
+        artifacts=tuple(_artifacts(session, report, store)),
         shortfalls=judge(project.policy.real, evidence),
-        bundles=tuple(_bundles(report, store)),
+        bundles=tuple(_bundles(session, report, store)),
         campaign=campaign,
         workspace=session.workspace.root,
     )
@@ -157,7 +159,7 @@ def evidence_of(report: RunReport, store: ContentStore) -> list[tuple[str, Evide
     ]
 
 
-def _artifacts(report: RunReport, store: ContentStore) -> list[ArtifactRow]:
+def _artifacts(session: Session, report: RunReport, store: ContentStore) -> list[ArtifactRow]:
     by_id = {step.id: step for step in report.plan}
     rows = []
     for name, evidence in evidence_of(report, store):
@@ -166,11 +168,29 @@ def _artifacts(report: RunReport, store: ContentStore) -> list[ArtifactRow]:
             continue
         digest = report.result.outcomes[source.step].outputs["manifest"]
         manifest = documents.decode(ArtifactManifest, store.read(digest), "artifact manifest")
-        rows.append(ArtifactRow(evidence.platform, evidence.build, manifest, evidence.results))
+        rows.append(
+            ArtifactRow(evidence.platform, evidence.build, _chip(session, evidence), manifest, evidence.results)
+        )
     return rows
 
 
-def _bundles(report: RunReport, store: ContentStore) -> list[BundleRow]:
+def _chip(session: Session, evidence: Evidence) -> str:
+    variant, _, name = evidence.build.partition("/")
+    found = session.project.profiles[evidence.platform].variant(variant)
+    return next((build.chip for build in found.builds if build.name == name), "") if found else ""
+
+
+def _staged(session: Session, swu: Digest, filename: str) -> Path | None:
+    """The bundle on a mirror of this machine, where it has its own name."""
+    for mirror in session.project.release.mirrors:
+        if mirror.uri.startswith("file:"):
+            path = session.workspace.root / mirror.uri.removeprefix("file:") / "targets" / f"{swu.hex}.{filename}"
+            if path.is_file():
+                return path
+    return None
+
+
+def _bundles(session: Session, report: RunReport, store: ContentStore) -> list[BundleRow]:
     rows = []
     for step in report.plan:
         outcome = report.result.outcomes.get(step.id)
@@ -178,5 +198,6 @@ def _bundles(report: RunReport, store: ContentStore) -> list[BundleRow]:
             continue
         kind = BundleKind(step.id.split("/")[1])
         filename, size = outcome.summary["_file"], outcome.summary["size"]
-        rows.append(BundleRow(kind, step.platform, str(filename), int(size), store.path(outcome.outputs["swu"])))
+        path = _staged(session, outcome.outputs["swu"], str(filename)) or store.path(outcome.outputs["swu"])
+        rows.append(BundleRow(kind, step.platform, str(filename), int(size), path))
     return rows

@@ -39,16 +39,20 @@ def settings_of(workspace: Path | None, keys: Path | None = None, platforms: Pat
 
 def talk() -> Console:
     """The console for people: stderr, so that stdout stays data."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=False)
+    return _console(stderr=True)
 
 
 def page() -> Console:
     """The console for results that a person reads: stdout."""
+    return _console(stderr=False)
+
+
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(stderr=stderr, highlight=False)
+    # A file or a pipe has no width; 120 columns keep every table of ours whole.
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=120)
 
 
 def emit(value: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from nwmctl.domain.policy import Shortfall
     from nwmctl.fleet.status import CampaignStatus
 
+_FULL_WIDTH = 112
+_SHORT = {
+    Check.CONTRACT: "contr",
+    Check.PARITY: "parity",
+    Check.NEGATIVE_CONTROL: "neg",
+    Check.CLOSED_LOOP: "loop",
+    Check.INSTRUCTION_SET: "instr",
+    Check.BUDGET: "budg",
+    Check.LATENCY: "lat",
+}
 _MARK = {
     Verdict.PASSED: ("✓", "green"),
     Verdict.FAILED: ("✗", "bold red"),
@@ -38,7 +49,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print("\n[bold]Artifacts[/]")
         console.print(_artifact_table(summary.artifacts))
         console.print("\n[bold]Checks[/]  verdict and how it was obtained; – did not run and counts as nothing")
-        console.print(_check_table(summary.artifacts))
+        console.print(_check_table(summary.artifacts, console.width))
         _limits(console, summary)
     if summary.campaign:
         print_campaign(console, summary.campaign)
@@ -53,8 +64,8 @@ def print_campaign(console: Console, campaign: CampaignStatus) -> None:
     reason = f"  [dim]{escape(campaign.reason)}[/]" if campaign.reason else ""
     console.print(f"\n[bold]{word}[/]  {escape(campaign.name)}: {campaign.state}{reason}")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("wave", "state", "vehicles", "committed", "failed", "open", "gate"):
-        table.add_column(title, justify="left" if title in ("wave", "state", "gate") else "right")
+    for title in ("wave", "state", "vehicles", "committed", "failed", "open", ""):
+        table.add_column(title, justify="left" if title in ("wave", "state", "") else "right")
     for wave in campaign.waves:
         counts = wave.counts
         failed = Text(str(counts.failed), "red" if counts.failed else "dim")
@@ -79,16 +90,15 @@ def _time(console: Console, summary: Summary) -> None:
 
 def _artifact_table(rows: tuple[ArtifactRow, ...]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("platform", "build", "toolchain", "runs on", "precision found", "size", "note"):
-        table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
+    for title in ("build", "toolchain", "code for", "precision found in it", "size", "note"):
+        table.add_column(title, justify="right" if title == "size" else "left", no_wrap=title != "note")
     for row in rows:
         manifest = row.manifest
         asked = "" if manifest.found_precision is manifest.recipe.precision else f" (asked {manifest.recipe.precision})"
-        note = f"finished in the vehicle by driver {manifest.needs.driver}" if manifest.jit_in_vehicle else ""
+        note = f"jit in the car, driver {manifest.needs.driver}" if manifest.jit_in_vehicle else ""
         table.add_row(
-            row.platform,
-            row.build,
-            f"{manifest.recipe.toolchain} {manifest.toolchain_version}",
+            f"{row.platform} {row.build}",
+            f"{manifest.recipe.toolchain} {manifest.toolchain_version.rpartition(' ')[2]}",
             manifest.instruction_set.partition(" ")[0],
             f"{manifest.found_precision}{asked}{_found(manifest.found)}",
             size(manifest.size),
@@ -105,43 +115,52 @@ def _found(found: dict[str, int]) -> str:
     return ""
 
 
-def _check_table(rows: tuple[ArtifactRow, ...]) -> Table:
+def _check_table(rows: tuple[ArtifactRow, ...], width: int) -> Table:
+    short = width < _FULL_WIDTH
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("platform")
-    table.add_column("build")
+    table.add_column("build", no_wrap=True)
     for check in Check:
-        table.add_column(check.replace("_", " "))
+        table.add_column(_SHORT[check] if short else check.replace("_", " "), no_wrap=True)
     for row in rows:
-        table.add_row(row.platform, row.build, *(_verdict(row.best(check)) for check in Check))
+        table.add_row(f"{row.platform} {row.build}", *(_verdict(row.best(check), short) for check in Check))
     return table
 
 
-def _verdict(result: CheckResult | None) -> Text:
+def _verdict(result: CheckResult | None, short: bool) -> Text:
     if result is None:
         return Text("", "dim")
     mark, style = _MARK[result.verdict]
-    word = "" if result.verdict is Verdict.NOT_RUN else f" {result.obtained}"
-    return Text(f"{mark}{word}", style)
+    if result.verdict is Verdict.NOT_RUN:
+        return Text(mark, style)
+    return Text(f"{mark} {result.obtained[:3] if short else result.obtained}", style)
 
 
 def _limits(console: Console, summary: Summary) -> None:
     if not summary.shortfalls:
         console.print("\nThis evidence satisfies the policy's rules for a real fleet.")
         return
-    console.print("\n[bold yellow]Not enough for a real fleet[/]  the policy would refuse to sign this evidence:")
-    for line in group_shortfalls(summary.shortfalls):
-        console.print(f"  {escape(line)}", style="yellow")
+    console.print("\n[bold yellow]Not enough for a real fleet[/]  its rules would refuse to sign this evidence:")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(style="dim")
+    for check, reason, platforms in group_shortfalls(summary.shortfalls):
+        table.add_row(f"  {check.replace('_', ' ')}", reason, ", ".join(platforms))
+    console.print(table)
+    chips = sorted({row.chip for row in summary.artifacts if row.platform in _real(summary)})
+    console.print(f"  [yellow]what would settle it: the same checks on a bench with {' and one with '.join(chips)}[/]")
 
 
-def group_shortfalls(shortfalls: tuple[Shortfall, ...]) -> list[str]:
-    """Shortfalls with the same check, reason and remedy in one line, with the builds they concern."""
-    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for short in shortfalls:
-        groups[(short.check, short.reason, short.settle)].append(f"{short.platform} {short.build}")
-    return [
-        f"{check.replace('_', ' ')}: {reason}; {settle}  [{', '.join(places)}]"
-        for (check, reason, settle), places in groups.items()
-    ]
+def _real(summary: Summary) -> set[str]:
+    return {short.platform for short in summary.shortfalls if short.platform != "virtual"}
+
+
+def group_shortfalls(shortfalls: tuple[Shortfall, ...]) -> list[tuple[str, str, list[str]]]:
+    """Check, reason and platforms; the same reason is said once."""
+    groups: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for short in sorted(shortfalls, key=lambda short: list(Check).index(short.check)):
+        groups[short.check, short.reason.split(";")[0]][short.platform] = None
+    return [(check, reason, list(platforms)) for (check, reason), platforms in groups.items()]
 
 
 def _files(console: Console, summary: Summary) -> None:
@@ -149,19 +168,29 @@ def _files(console: Console, summary: Summary) -> None:
     if not release:
         return
     total = sum(row.size for row in summary.bundles)
-    console.print("\n[bold]Files[/]")
-    console.print(f"  bundles     {len(summary.bundles)} signed, {size(total)}, the way back included")
+    console.print(f"\n[bold]Files[/]  {len(summary.bundles)} signed bundles, {size(total)}, the way back included")
     for row in release:
-        console.print(f"              {escape(row.filename)}  {size(row.size)}", soft_wrap=True)
-    console.print(f"  workspace   {summary.workspace}", soft_wrap=True)
+        console.print(f"  {escape(row.filename)}  [dim]{size(row.size)}[/]", soft_wrap=True)
+    console.print(f"  in {escape(_short_path(release[0].path.parent))}", soft_wrap=True)
+
+
+def _short_path(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _next(console: Console, summary: Summary) -> None:
     console.print("\n[bold]Next[/]")
     rows = [("nwmctl runs show", "what was decided, and why")]
+    if summary.bundles:
+        first = summary.bundles[0]
+        # A repository's file names begin with their hash; the shell finds them by what follows it.
+        pattern = f"{_short_path(first.path.parent)}/*{first.filename}"
+        rows.append((f"nwmctl verify {pattern}", "what a bundle establishes, offline"))
     if summary.campaign:
         rows.append(("nwmctl rollout status", "how the campaign stands"))
         rows.append(("nwmctl fleet status", "which vehicle models run which sequence"))
         rows.append((f"nwmctl rollback {summary.campaign.name} --reason ...", "bring the vehicles back"))
     for command, what in rows:
-        console.print(f"  [cyan]{escape(command):48}[/] [dim]{what}[/]", soft_wrap=True)
+        console.print(f"  [cyan]{escape(command)}[/]  [dim]{what}[/]", soft_wrap=True)

@@ -13,12 +13,16 @@ from nwmctl.domain.platform import Catalogue
 from nwmctl.domain.release import Release
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import RolloutWork, StepName
+from nwmctl.errors import CampaignOverError
 from nwmctl.fleet.campaigns import create_campaign, start
 from nwmctl.fleet.inventory import TokenFor, import_inventory
 from nwmctl.formats import canonical
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
 from nwmctl.storage.database import Database
+
+
+_OVER = frozenset({CampaignState.ABORTED, CampaignState.ROLLING_BACK, CampaignState.ROLLED_BACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,12 @@ class _Rollout:
             token_for=self.token_for,
         )
         created = create_campaign(self.database, self.release, self.clock.now_us())
+        if created.state in _OVER:
+            raise CampaignOverError(
+                f"campaign '{created.name}' is {created.state}",
+                why="a release sequence has one campaign per fleet, and this one has ended",
+                next="give the release a higher sequence to bring it to the vehicles again",
+            )
         if created.state is CampaignState.READY:
             start(self.database, created.name, self.clock.now_us())
         receipt = canonical.encode({"campaign": created.name, "vehicles": created.vehicles})
