@@ -29,6 +29,9 @@ _KNOWN: Mapping[str, Mapping[str, str]] = {
 }
 _FP16 = {"fp16_scope": "matmul (default) or all: what is converted to fp16"}
 _HOST_CORES = {"x86_64": "x86-64-v3", "aarch64": "generic"}
+_DEDUPLICATE = ("--iree-flow-inline-constants-max-byte-length=64",)
+"""Biases stay arguments of a kernel: inlined, they make every layer's kernel another one (a fifth of the compile time,
+and twice the code)."""
 _STACK_LIMIT = 262144
 _WORKER_STACK = 1048576
 
@@ -60,7 +63,7 @@ def plan(recipe: Recipe, unit: str) -> Plan:
     options = _Reader(recipe, unit)
     level = options.choice("opt_level", _LEVELS, "O1" if recipe.precision is Precision.BF16 else "O3")
     scope = Scope(options.choice("fp16_scope", tuple(Scope), Scope.MATMUL))
-    flags = [f"--iree-opt-level={level}"]
+    flags = [f"--iree-opt-level={level}", *_DEDUPLICATE]
     runtime: tuple[str, ...] = ()
     if recipe.precision is Precision.BF16:
         if level not in ("O0", "O1"):
@@ -93,7 +96,7 @@ def twin(vehicle: Plan) -> Plan:
     """
     level = next(flag for flag in vehicle.flags if flag.startswith("--iree-opt-level="))
     bf16 = _bf16_flags() if vehicle.precision is Precision.BF16 else []
-    return Plan("host", vehicle.precision, vehicle.scope, (level, *bf16, *host_flags()))
+    return Plan("host", vehicle.precision, vehicle.scope, (level, *_DEDUPLICATE, *bf16, *host_flags()))
 
 
 def host_flags() -> list[str]:
