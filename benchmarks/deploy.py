@@ -1,8 +1,8 @@
 """How long the example deployment takes on this machine: cold, again, and with one platform's profile changed.
 
-``python -m benchmarks.deploy`` prints a table and writes it into ``benchmarks/RESULTS.md``. Each run is a process of its
-own in a fresh workspace with fresh development keys; times are wall-clock and CPU time of the whole process tree. The
-ratio of a second run to the first is what the content store is for; the absolute times depend on the machine.
+``python -m benchmarks.deploy`` prints a table and writes it into ``benchmarks/RESULTS.md``. Each run is a process of
+its own with development keys of its own; times are wall-clock and CPU time of the process tree. The ratio of a second
+run to the first is what the content store is for; the absolute times depend on the machine.
 """
 
 from __future__ import annotations

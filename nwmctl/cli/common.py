@@ -27,6 +27,9 @@ PlatformsOption = Annotated[
     Path | None, typer.Option("--platforms", help="Folder of platform profiles [the embedded ones].")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+FaultsOption = Annotated[
+    str, typer.Option("--faults", hidden=True, help="What goes wrong for virtual vehicles (docs/virtual-vehicle.md).")
+]
 ReleaseArgument = Annotated[Path, typer.Argument(help="The release file (release.yaml).", show_default=False)]
 
 
@@ -55,17 +58,42 @@ def _console(*, stderr: bool) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=120)
 
 
+_held: list[Mapping[str, Any]] | None = None
+"""Results that wait for the end of the command; None: they are printed at once."""
+
+
+def hold_output() -> None:
+    """Keep JSON results back until ``emit_error`` or ``release_output``, so that a command that shows a result and
+    then refuses (a campaign that was paused, say) still prints one document."""
+    global _held
+    _held = []
+
+
+def release_output() -> None:
+    """Print what was held back."""
+    global _held
+    waiting, _held = _held or [], None
+    for value in waiting:
+        emit(value)
+
+
 def emit(value: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
+    if _held is not None:
+        _held.append(value)
+        return
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
 
 
 def emit_error(problem: NwmError, as_json: bool) -> None:
-    """A refusal: what, why, what next."""
+    """A refusal: what, why, what next. In JSON with the result that was held back, if there is one."""
+    global _held
     kind = type(problem).__name__
     if as_json:
         error = {"error": kind, "what": problem.what, "why": problem.why, "next": problem.next}
-        emit({**error, "exit_code": int(problem.exit_code)})
+        result = {"result": _held[-1]} if _held else {}
+        _held = None
+        emit({**error, "exit_code": int(problem.exit_code), **result})
     from rich.markup import escape
 
     console = talk()

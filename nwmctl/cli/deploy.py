@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nwmctl.cli.build import ApprovalOption, JunitOption, PassphraseOption
-from nwmctl.cli.common import JsonOption, KeysOption, PlatformsOption, WorkspaceOption
+from nwmctl.cli.common import FaultsOption, JsonOption, KeysOption, PlatformsOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from nwmctl.app.engine import RunReport
     from nwmctl.app.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What the user wants beside the road itself."""
+
+    follow: bool
+    faults: str
+    junit: Path | None
+    as_json: bool
 
 
 def deploy(
@@ -24,6 +35,7 @@ def deploy(
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
     follow: Annotated[bool, typer.Option(help="Follow the campaign until it ends or needs a person.")] = True,
+    faults: FaultsOption = "",
     junit: JunitOption = None,
     approval: ApprovalOption = None,
     passphrase_env: PassphraseOption = None,
@@ -51,27 +63,27 @@ def deploy(
             print_plan(session, plan, json_)
             return
         report = run_with_view(session, plan, purpose, resume)
-        _finish(session, report, follow, junit, json_)
+        _finish(session, report, _Wishes(follow, faults, junit, json_))
 
 
-def _finish(session: Session, report: RunReport, follow: bool, junit: Path | None, as_json: bool) -> None:
+def _finish(session: Session, report: RunReport, wishes: _Wishes) -> None:
     from nwmctl.app.exports import export_junit
     from nwmctl.app.summary import summarise
     from nwmctl.cli.common import emit, page, talk
     from nwmctl.cli.following import follow_campaign, raise_if_stopped
     from nwmctl.cli.summary import print_summary
 
-    if junit:
-        export_junit(session, report, junit)
+    if wishes.junit:
+        export_junit(session, report, wishes.junit)
     name = None if report.result.problems else session.campaign_opened(report)
     if name is None:
-        if not as_json:
+        if not wishes.as_json:
             print_summary(talk(), summarise(session, report, None))
         report.raise_problem()
         return
-    campaign = follow_campaign(session.workspace, name, follow=follow)
+    campaign = follow_campaign(session.workspace, name, follow=wishes.follow, faults=wishes.faults)
     summary = summarise(session, report, campaign)
-    if as_json:
+    if wishes.as_json:
         emit(summary.plain())
     else:
         print_summary(page(), summary)

@@ -14,23 +14,26 @@ if TYPE_CHECKING:
     from nwmctl.storage.workspace import Workspace
 
 
-def follow_campaign(workspace: Workspace, name: str, *, follow: bool = True) -> CampaignStatus:
+def follow_campaign(workspace: Workspace, name: str, *, follow: bool = True, faults: str = "") -> CampaignStatus:
     """Follow a campaign until nothing more happens without a person; gives where it stands then.
 
-    A virtual fleet's gateway and vehicles are started for as long as that takes.
+    A virtual fleet's gateway and vehicles are started for as long as that takes; ``faults`` (see
+    docs/virtual-vehicle.md) lets things go wrong for its vehicles.
     """
     from nwmctl.app.clock import SystemClock, system_sleep
     from nwmctl.app.fleets import FINAL, fleet_database
     from nwmctl.app.fleets import follow as watch
     from nwmctl.app.local import local_fleet
     from nwmctl.fleet.status import status
+    from nwmctl.vehicle.faults import plan_from_text
 
     clock, console = SystemClock(), talk()
+    plan = plan_from_text(faults)
     with fleet_database(workspace) as database:
         now = status(database, name, clock.now_us())
         if not follow or now.state in FINAL:
             return now
-        with local_fleet(workspace, database, now.fleet, clock, system_sleep) as services:
+        with local_fleet(workspace, database, now.fleet, clock, system_sleep, plan) as services:
             for text in services.talk:
                 console.print(f"[dim]{text}[/]", soft_wrap=True)
             view = _View(console)

@@ -1,4 +1,4 @@
-"""One artifact out of one recipe, and what a failed recipe leaves to try.
+"""One artifact out of one recipe.
 
 Thin on purpose: the compiling is the toolchain's, the choosing is the agent's. What is added here is that a driver's
 answer is checked against what it was asked, so that a wrong driver is found where it is wrong.
@@ -6,9 +6,6 @@ answer is checked against what it was asked, so that a wrong driver is found whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from nwmctl.domain.artifact import Recipe
 from nwmctl.errors import CompileFailedError
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Toolchain
@@ -24,12 +21,6 @@ def compile_build(toolchain: Toolchain, request: CompileRequest) -> Compiled:
         if part is not None:
             _check(toolchain.name, request, part)
     return compiled
-
-
-def next_recipes(recipes: Sequence[Recipe], failed: Recipe) -> tuple[Recipe, ...]:
-    """The recipes after a failed one, in their order of preference; all of them if it is not among them."""
-    position = recipes.index(failed) + 1 if failed in recipes else 0
-    return tuple(recipes[position:])
 
 
 def _check(toolchain: str, request: CompileRequest, compiled: Compiled) -> None:

@@ -69,8 +69,8 @@ class FleetRulesWork:
 
 @dataclass(frozen=True, slots=True)
 class BundleWork:
-    """Assemble one platform's bundle. Inputs ``profile``, ``catalogue``, ``chassis_template``, ``card``, ``policy`` and,
-    for each build, ``payload:V/B``, ``manifest:V/B``, ``evidence:V/B`` (V the variant, B the build)."""
+    """Assemble one platform's bundle. Inputs ``profile``, ``catalogue``, ``chassis_template``, ``card``, ``policy``
+    and, for each build, ``payload:V/B``, ``manifest:V/B``, ``evidence:V/B`` (V the variant, B the build)."""
 
     release: str
     sequence: int

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from nwmctl.domain.clock import Sleep
 from nwmctl.errors import SourceUriError
-from nwmctl.sources.places import Done, add, shown, unavailable, writing
+from nwmctl.sources.part import Done, add, shown, unavailable, writing
 from nwmctl.sources.verify import wrong_size
 
 if TYPE_CHECKING:

@@ -6,29 +6,15 @@ stays in the part file and is continued; exceptions of foreign packages do not l
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from nwmctl.domain.clock import Sleep
-from nwmctl.errors import (
-    DestinationError,
-    NwmError,
-    SourceBackendMissingError,
-    SourceUnavailableError,
-    SourceUriError,
-)
-from nwmctl.sources.verify import wrong_size
+from nwmctl.errors import NwmError, SourceBackendMissingError, SourceUriError
+from nwmctl.sources.part import Done, shown, take, unavailable
 
-Done = Callable[[int], None]
-"""Called with the bytes that the part file holds."""
-
-_CHUNK = 1 << 18
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::|://)")
 
 
@@ -131,71 +117,6 @@ class FsspecPlace:
         return
 
 
-def take(source: IO[bytes] | Any, name: str, part: Path, limit: int, offset: int, done: Done) -> None:
-    """Append ``source`` to ``part`` from ``offset`` on, up to ``limit`` bytes in all. Raises SizeMismatchError."""
-    with writing(part, offset) as write:
-        while True:
-            try:
-                chunk = source.read(min(_CHUNK, limit - offset + 1))
-            except OSError as problem:
-                raise unavailable(name, problem.strerror or str(problem)) from problem
-            if not chunk:
-                return
-            offset = add(chunk, name, offset, limit, write, done)
-
-
-def add(chunk: bytes, name: str, offset: int, limit: int, write: Callable[[bytes], None], done: Done) -> int:
-    """Write one piece and return the new offset; SizeMismatchError if the file grows beyond ``limit``."""
-    if offset + len(chunk) > limit:
-        raise wrong_size(name, f"the source sends more than {limit} bytes; the transfer was stopped")
-    write(chunk)
-    done(offset + len(chunk))
-    return offset + len(chunk)
-
-
-@contextmanager
-def writing(part: Path, offset: int) -> Iterator[Callable[[bytes], None]]:
-    """A part file cut to ``offset`` bytes and opened without a buffer, so that a kill loses nothing that came."""
-    try:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o644)
-    except OSError as problem:
-        raise _unwritable(part, problem) from problem
-
-    def write(chunk: bytes) -> None:
-        try:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(handle, view) :]
-        except OSError as problem:
-            raise _unwritable(part, problem) from problem
-
-    try:
-        os.ftruncate(handle, offset)
-        os.lseek(handle, offset, os.SEEK_SET)
-        yield write
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(handle)
-
-
-def shown(uri: str) -> str:
-    """A URI for people: without user, password and query, which may be secrets."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return uri.partition(":")[0] + ":..."
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:200]
-
-
-def unavailable(name: str, reason: str) -> SourceUnavailableError:
-    """The refusal of a place that does not give a file."""
-    return SourceUnavailableError(
-        f"'{name}' cannot be fetched",
-        why=reason[:300],
-        next="check the model's uri and the network, then run the command again; what has arrived is kept",
-    )
-
-
 def _file_path(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or not parts.path:
@@ -216,11 +137,3 @@ def _package(scheme: str) -> str:
 
 def _said(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
-
-
-def _unwritable(part: Path, problem: OSError) -> DestinationError:
-    return DestinationError(
-        f"'{part.name}' cannot be written",
-        why=problem.strerror or str(problem),
-        next="check the workspace's permissions and free space, then run the command again",
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nwmctl.compiler.build import compile_build
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.step import Outcome
@@ -20,12 +21,14 @@ from nwmctl.toolchains.registry import Registry
 class _Compile:
     store: ContentStore
     toolchains: Registry
+    timeout_s: float
 
     def __call__(self, work: CompileWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         recipe = work.recipe
         progress(f"{recipe.toolchain} {recipe.precision}", -1.0)
         with self.store.scratch() as scratch:
-            compiled = self.toolchains.get(recipe.toolchain).compile(
+            compiled = compile_build(
+                self.toolchains.get(recipe.toolchain),
                 CompileRequest(
                     model=self.store.path(inputs["weights"]),
                     model_digest=inputs["card"],
@@ -33,7 +36,8 @@ class _Compile:
                     unit=work.unit,
                     driver=work.driver,
                     scratch=scratch,
-                )
+                    timeout_s=self.timeout_s,
+                ),
             )
             outputs = self._keep(compiled, "")
             if compiled.twin is not None:
@@ -56,10 +60,13 @@ def _summary(manifest: ArtifactManifest) -> dict[str, str | int | float | bool]:
     }
 
 
-def compile_step(store: ContentStore, toolchains: Registry) -> Step[CompileWork]:
-    """The step. Its fingerprint is the toolchain's: another compiler version is another artifact."""
+def compile_step(store: ContentStore, toolchains: Registry, timeout_s: float) -> Step[CompileWork]:
+    """The step. Its fingerprint is the toolchain's: another compiler version is another artifact.
+
+    ``timeout_s``: seconds for each process of a compiler; no part of the key, since it decides no result.
+    """
 
     def fingerprint(work: CompileWork) -> str:
         return toolchains.get(work.recipe.toolchain).fingerprint(work.recipe)
 
-    return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store, toolchains), fingerprint)
+    return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store, toolchains, timeout_s), fingerprint)

@@ -21,7 +21,6 @@ from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
 from nwmctl.storage.database import Database
 
-
 _OVER = frozenset({CampaignState.ABORTED, CampaignState.ROLLING_BACK, CampaignState.ROLLED_BACK})
 
 

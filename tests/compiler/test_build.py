@@ -1,4 +1,4 @@
-"""A driver's answer is checked against what it was asked; recipes are tried in order."""
+"""A driver's answer is checked against what it was asked."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nwmctl.compiler.build import compile_build, next_recipes
-from nwmctl.domain.artifact import Precision, Recipe
+from nwmctl.compiler.build import compile_build
+from nwmctl.domain.artifact import Precision
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.errors import CompileFailedError
 from nwmctl.toolchains.onnxruntime import OnnxRuntime
 from nwmctl.toolchains.protocol import Compiled, CompileRequest
 from tests.toolchains.models import request, write_model
-
-RECIPES = tuple(Recipe("iree", precision) for precision in (Precision.FP16, Precision.BF16, Precision.FP32))
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +64,3 @@ def test_a_driver_that_answers_wrongly_is_found_out(
 def test_a_sound_driver_passes(sound: tuple[CompileRequest, Compiled], tmp_path: Path) -> None:
     ask, answer = sound
     assert compile_build(Wrong(answer, "", tmp_path / "payload"), ask).manifest == answer.manifest
-
-
-def test_the_recipes_after_a_failed_one() -> None:
-    assert next_recipes(RECIPES, RECIPES[0]) == RECIPES[1:]
-    assert next_recipes(RECIPES, RECIPES[2]) == ()
-    assert next_recipes(RECIPES, Recipe("external", Precision.INT8)) == RECIPES
