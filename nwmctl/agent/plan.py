@@ -71,26 +71,33 @@ def restrict(
     plan: Sequence[PlannedStep], until: StepName, platforms: Iterable[str] = (), kinds: Iterable[BundleKind] = _KINDS
 ) -> tuple[PlannedStep, ...]:
     """The part of a plan that ends with the steps ``until``, for some platforms only (none named: all)."""
-    wanted_platforms = set(platforms)
-    other_kinds = {f"/{kind}/" for kind in (*_KINDS, FACTORY)} - {f"/{kind}/" for kind in kinds}
+    chosen = set(platforms)
+    unknown = chosen - {step.platform for step in plan}
+    if unknown:
+        raise _nothing(until, ", ".join(sorted(unknown)))
+    others = {str(kind) for kind in (*_KINDS, FACTORY)} - {str(kind) for kind in kinds}
+    # Artifacts are shared between platforms, so a compile step names none: the checks tell who needs it.
+    last = StepName.VALIDATE if chosen and until is StepName.COMPILE else until
     wanted = [
         step.id
         for step in plan
-        if step.step == until
-        and (not wanted_platforms or not step.platform or step.platform in wanted_platforms)
-        and not any(mark in f"{step.id}/" for mark in other_kinds)
+        if step.step == last
+        and (not chosen or not step.platform or step.platform in chosen)
+        and not others & set(step.id.split("/")[1:2])
     ]
-    if wanted_platforms and until is StepName.COMPILE:
-        # Artifacts are shared between platforms, so a compile step names none: the checks tell who needs it.
-        checks = restrict(plan, StepName.VALIDATE, wanted_platforms, kinds)
-        wanted = [step.id for step in checks if step.step == StepName.COMPILE]
+    if last is not until:
+        wanted = [step.id for step in upstream(plan, wanted) if step.step == until]
     if not wanted:
-        raise PlanError(
-            f"there is no '{until}' step for {', '.join(sorted(wanted_platforms)) or 'this release'}",
-            why="the release does not name that platform",
-            next="see the release's 'platforms:' and `nwmctl deploy --dry-run`",
-        )
+        raise _nothing(until, "this release")
     return upstream(plan, wanted)
+
+
+def _nothing(until: StepName, where: str) -> PlanError:
+    return PlanError(
+        f"there is no '{until}' step for {where}",
+        why="the release does not name that platform",
+        next="see the release's 'platforms:' and `nwmctl deploy --dry-run`",
+    )
 
 
 @dataclass(frozen=True, slots=True)
