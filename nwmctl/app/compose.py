@@ -8,7 +8,7 @@ from pathlib import Path
 from nwmctl.agent.runner import StepCode
 from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.project import Project
-from nwmctl.app.resources import templates_folder
+from nwmctl.app.settings import COMPILE_TIMEOUT_S
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Release
@@ -25,7 +25,7 @@ from nwmctl.steps.stage import StageSetting, stage_step
 from nwmctl.steps.validate import validate_step
 from nwmctl.storage.database import Database
 from nwmctl.storage.workspace import Workspace
-from nwmctl.toolchains.registry import Registry
+from nwmctl.toolchains.registry import Registry, registry
 from nwmctl.trust.keys import KeyRing
 
 
@@ -41,6 +41,7 @@ class Parts:
     sleep: Sleep
     passphrase: str | None = None
     approvals: tuple[Path, ...] = ()
+    compile_timeout_s: float = COMPILE_TIMEOUT_S
 
 
 def build_steps(parts: Parts) -> dict[str, StepCode]:
@@ -49,14 +50,21 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
     store = workspace.store()
     content = release_content(project.release, digest_bytes(project.policy_bytes))
     setting = StageSetting(
-        project.release, content, workspace.repository, workspace.root, parts.keys, parts.database, parts.clock
+        project.release,
+        content,
+        workspace.repository,
+        workspace.root,
+        parts.keys,
+        parts.database,
+        parts.clock,
+        parts.passphrase.encode() if parts.passphrase else None,
     )
     toolchains = toolchain_registry()
     tokens = virtual_tokens(workspace) if project.release.fleet.virtual else None
     inventory = inventory_path(project.base, project.release)
     return {
         StepName.PULL: pull_step(store, workspace.root / "incoming", project.base, parts.sleep),
-        StepName.COMPILE: compile_step(store, toolchains),
+        StepName.COMPILE: compile_step(store, toolchains, parts.compile_timeout_s),
         StepName.VALIDATE: validate_step(store, toolchains),
         StepName.BUNDLE: bundle_step(store),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
@@ -69,8 +77,8 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
 
 
 def toolchain_registry() -> Registry:
-    """The toolchains of this installation, with the declarations of external ones that travel with it."""
-    return Registry((templates_folder() / "toolchains",))
+    """The toolchains of this installation, with the declarations of external ones (``NWMCTL_TOOLCHAINS``)."""
+    return registry()
 
 
 def release_content(release: Release, policy: Digest) -> Digest:

@@ -8,7 +8,7 @@ from pathlib import Path
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.project import read_file
 from nwmctl.app.settings import Settings
-from nwmctl.errors import InputError, KeysNeededError
+from nwmctl.errors import InputError, KeyRingError, KeyRingExistsError, KeysNeededError
 from nwmctl.storage.content import write_atomically
 from nwmctl.trust.dsse import MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys, load_keyring
@@ -47,6 +47,18 @@ def passphrase(variable: str | None) -> bytes | None:
     return value.encode()
 
 
+def _development_keys(folder: Path) -> KeyRing:
+    if folder.exists():
+        return load_keyring(folder)
+    try:
+        return make_keys(folder, development=True)
+    except (KeyRingError, KeyRingExistsError):
+        # Another command, in another workspace, may have made them in the same moment.
+        if not folder.exists():
+            raise
+        return load_keyring(folder)
+
+
 def deployment_keys(settings: Settings, *, virtual: bool) -> KeyRing:
     """The ring that signs a release. A virtual fleet without a named folder gets development keys, made once.
 
@@ -56,7 +68,7 @@ def deployment_keys(settings: Settings, *, virtual: bool) -> KeyRing:
         ring = load_keyring(settings.keys)
     elif virtual:
         folder = settings.development_keys
-        ring = load_keyring(folder) if folder.exists() else make_keys(folder, development=True)
+        ring = _development_keys(folder)
     else:
         raise KeysNeededError(
             "this release goes to a real fleet and no key folder is named",

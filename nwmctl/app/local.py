@@ -1,12 +1,13 @@
 """Processes on this machine: the gateway, and the vehicles of a virtual fleet.
 
 A virtual fleet is described by one file in the workspace, written when its campaign is opened, so that a rollback
-days later drives the same vehicles. Children die with this process (they are asked to end, then killed), and their
-output is kept in the workspace's state folder.
+days later drives the same vehicles, wherever the workspace lies then. Children die with this process, however it ends
+(see ``parent``), and their output is kept in the workspace's state folder.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.fleets import inventory_path, virtual_tokens
+from nwmctl.app.parent import end_with_parent
 from nwmctl.app.project import Project
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest
@@ -38,13 +40,17 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class VirtualFleet:
-    """Everything needed to drive a virtual fleet: the mirror's folder, pinned trust, vehicles, factory bundles."""
+    """Everything needed to drive a virtual fleet: pinned trust, vehicles, and what their factory installed.
+
+    ``mirror`` is a folder, relative to the workspace unless the release names an absolute one; ``factory`` the bundle of
+    each platform in the content store.
+    """
 
     mirror: str
     root_metadata: str
     ca_pem: str
     vehicles: tuple[VehicleRecord, ...]
-    factory: dict[str, str]
+    factory: dict[str, Digest]
     poll_s: float
 
 
@@ -73,7 +79,7 @@ class Services:
 
 def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, factory: dict[str, Digest]) -> None:
     """Write down what a virtual fleet needs, for this and for later commands."""
-    release, store = project.release, workspace.store()
+    release = project.release
     boards = {name: profile.board for name, profile in project.profiles.items()}
     revisions = {
         (name, variant.name): variant.revision
@@ -95,11 +101,11 @@ def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, fa
         )
     root = workspace.repository / "metadata" / "1.root.json"
     fleet = VirtualFleet(
-        mirror=str(workspace.root / local.uri.removeprefix("file:")),
+        mirror=local.uri.removeprefix("file:"),
         root_metadata=root.read_text("utf-8"),
         ca_pem=keys.ca_pem().decode(),
         vehicles=vehicles,
-        factory={name: str(store.path(digest)) for name, digest in factory.items()},
+        factory=factory,
         poll_s=release.poll_s,
     )
     # Tokens are in it, so nobody else may read it.
@@ -128,14 +134,16 @@ def local_fleet(
             root_metadata=described.root_metadata,
             ca_pem=described.ca_pem,
             vehicles=described.vehicles,
-            previous=described.factory,
+            previous={name: str(workspace.store().path(digest)) for name, digest in described.factory.items()},
             repository=f"{url}/mirror",
             poll_s=described.poll_s,
             faults=faults or FaultPlan(),
         )
         path = workspace.state / "vehicles.json"
         write_atomically(path, canonical.encode(to_plain(config)), 0o600)
-        services.processes["vehicles"] = _spawn(services, "vehicles", ["nwmctl.app.vehicles", str(path)])
+        services.processes["vehicles"] = _spawn(
+            services, "vehicles", ["nwmctl.app.vehicles", str(path), str(os.getpid())]
+        )
         models = len({vehicle.vehicle_model for vehicle in described.vehicles})
         services.talk.append(f"gateway at {url}; {len(described.vehicles)} virtual vehicles of {models} models poll it")
         yield services
@@ -144,10 +152,20 @@ def local_fleet(
 
 
 def serve_gateway(
-    workspace: Workspace, host: str, port: int, mirror: str, *, controller: bool, ready_file: Path | None = None
+    workspace: Workspace,
+    host: str,
+    port: int,
+    mirror: str,
+    *,
+    controller: bool,
+    ready_file: Path | None = None,
+    parent: int | None = None,
 ) -> None:
-    """Run the gateway in this process until it is asked to end."""
+    """Run the gateway in this process until it is asked to end, or until the process ``parent`` has ended."""
     from nwmctl.gateway.server import GatewayConfig, serve
+
+    if parent is not None:
+        end_with_parent(parent)
 
     config = GatewayConfig(
         database=workspace.database,
@@ -165,7 +183,7 @@ def _start_gateway(workspace: Workspace, fleet: VirtualFleet, services: Services
     ready = workspace.state / "gateway-ready.json"
     ready.unlink(missing_ok=True)
     arguments = ["nwmctl", "gateway", "serve", "--port", "0", "--mirror", fleet.mirror]
-    arguments += ["--ready-file", str(ready), "--workspace", str(workspace.root)]
+    arguments += ["--ready-file", str(ready), "--workspace", str(workspace.root), "--parent", str(os.getpid())]
     services.processes["gateway"] = _spawn(services, "gateway", arguments)
     deadline = clock.monotonic() + _START_S
     while not ready.exists():

@@ -11,25 +11,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nwmctl.agent.graph import upstream
 from nwmctl.agent.journal import fold, read_journal
-from nwmctl.agent.plan import restrict
+from nwmctl.agent.plan import FACTORY, restrict
 from nwmctl.agent.runner import Listener, resolve
 from nwmctl.app.clock import SystemClock, system_sleep
-from nwmctl.app.compose import Parts, build_steps
+from nwmctl.app.compose import Parts, build_steps, release_content
 from nwmctl.app.engine import Engine, RunReport
-from nwmctl.app.fleets import fleet_database
+from nwmctl.app.fleets import fleet_database, inventory_path
 from nwmctl.app.keys import deployment_keys, passphrase
 from nwmctl.app.local import keep_virtual_fleet
 from nwmctl.app.project import Project, load_project
 from nwmctl.app.settings import Settings
 from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.step import Outcome, PlannedStep, StepState
 from nwmctl.domain.work import StepName
 from nwmctl.errors import DiskFullError, RunUnknownError
+from nwmctl.fleet.inventory import read_inventory
+from nwmctl.fleet.releases import check_sequence
 from nwmctl.steps.base import load_outcome
 from nwmctl.storage.workspace import Workspace
 
 _MIN_FREE = 500 << 20
+_ANY_TOKEN = "checked-only"
+"""Stands for the tokens of virtual vehicles while an inventory is only checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +56,26 @@ class Session:
         return restrict(plan, until, platforms, kinds or tuple(BundleKind))
 
     def run(self, plan: Sequence[PlannedStep], command: str, listener: Listener) -> RunReport:
-        """Run a plan as a new run."""
+        """Run a plan as a new run. Raises before anything is changed for what a late step would refuse anyway."""
+        self._refuse_early({step.step for step in plan})
         return self._engine().start(self.project, plan, build_steps(self.parts), command, self.path, listener)
 
     def resume(self, run: str, listener: Listener) -> RunReport:
         """Go on with a run."""
         return self._engine().resume(run, self.project, build_steps(self.parts), listener)
+
+    def factory_plan(self) -> tuple[PlannedStep, ...]:
+        """The steps that build what the factory installed in the vehicles of a virtual fleet; empty for others."""
+        plan = self.project.plan(self.workspace.store())
+        mark = f"{StepName.SIGN}/{FACTORY}/"
+        return upstream(plan, [step.id for step in plan if step.id.startswith(mark)])
+
+    def keep_factory(self, report: RunReport | None) -> None:
+        """Write a virtual fleet down for its drivers; ``report`` is of a run of the factory plan, if it has steps."""
+        outcomes = report.result.outcomes if report else {}
+        mark = f"{StepName.SIGN}/{FACTORY}/"
+        factory = {name.removeprefix(mark): o.outputs["swu"] for name, o in outcomes.items() if name.startswith(mark)}
+        keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory)
 
     def campaign_opened(self, report: RunReport) -> str | None:
         """The name of the campaign that a run opened, or None; a virtual fleet is written down for its drivers."""
@@ -83,6 +103,16 @@ class Session:
                 known[step.id] = outcome
                 states[step.id] = StepState.CACHED
         return states
+
+    def _refuse_early(self, kinds: set[str]) -> None:
+        project = self.project
+        if StepName.STAGE in kinds:
+            content = release_content(project.release, digest_bytes(project.policy_bytes))
+            check_sequence(self.parts.database.reader, project.release, content)
+        if StepName.ROLLOUT in kinds:
+            token = (lambda vin: _ANY_TOKEN) if project.release.fleet.virtual else None
+            for _ in read_inventory(inventory_path(project.base, project.release), project.catalogue, token):
+                pass  # each line is checked as it is read
 
     def _engine(self) -> Engine:
         return Engine(self.settings, self.workspace, self.parts.clock, self.parts.sleep)
@@ -117,6 +147,7 @@ def open_session(
                 system_sleep,
                 secret.decode() if secret else None,
                 tuple(approvals),
+                settings.compile_timeout_s,
             )
             yield Session(settings, workspace, project, path, parts)
 

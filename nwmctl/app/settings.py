@@ -11,6 +11,9 @@ from nwmctl.app.resources import platforms_folder
 from nwmctl.errors import InputError
 from nwmctl.storage.workspace import Workspace
 
+COMPILE_TIMEOUT_S = 600.0
+"""Seconds that one process of a compiler may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -23,6 +26,7 @@ class Settings:
     platforms: Path
     workers: int
     user: str
+    compile_timeout_s: float = COMPILE_TIMEOUT_S
 
     def open(self) -> Workspace:
         """The workspace, created if need be."""
@@ -36,7 +40,8 @@ def load_settings(
     workers: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Settings from options (None: not given) and ``NWMCTL_WORKSPACE``, ``NWMCTL_KEYS``, ``NWMCTL_WORKERS``."""
+    """Settings from options (None: not given) and ``NWMCTL_WORKSPACE``, ``NWMCTL_KEYS``, ``NWMCTL_WORKERS``,
+    ``NWMCTL_COMPILE_TIMEOUT`` (seconds). Raises InputError."""
     named_keys = keys or (Path(environment["NWMCTL_KEYS"]) if environment.get("NWMCTL_KEYS") else None)
     data_home = Path(environment.get("XDG_DATA_HOME") or Path(environment.get("HOME", "/")) / ".local" / "share")
     return Settings(
@@ -46,6 +51,7 @@ def load_settings(
         platforms=platforms or platforms_folder(),
         workers=workers or _workers(environment.get("NWMCTL_WORKERS", "")),
         user=environment.get("USER") or environment.get("LOGNAME") or f"uid {os.getuid()}",
+        compile_timeout_s=_seconds(environment.get("NWMCTL_COMPILE_TIMEOUT", "")),
     )
 
 
@@ -58,3 +64,19 @@ def _workers(text: str) -> int:
             f"NWMCTL_WORKERS is '{text}'", why="it must be a whole number of at least 1", next="correct or unset it"
         )
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not text:
+        return COMPILE_TIMEOUT_S
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(
+            f"NWMCTL_COMPILE_TIMEOUT is '{text}'",
+            why="it must be a positive number of seconds",
+            next="correct or unset it",
+        )
+    return seconds

@@ -1,28 +1,26 @@
-"""``python -m nwmctl.app.vehicles CONFIG``: drives the vehicles of a virtual fleet until it is asked to end."""
+"""``python -m nwmctl.app.vehicles CONFIG [PARENT]``: drives the vehicles of a virtual fleet until it is asked to end, or
+until the process that started it (its id is PARENT) has ended."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 
 from nwmctl.app.clock import SystemClock
+from nwmctl.app.parent import end_with_parent
 from nwmctl.errors import NwmError
 from nwmctl.toolchains.onnxruntime import OnnxRuntime
 from nwmctl.vehicle.inference import inference
 from nwmctl.vehicle.machine import Senses
 from nwmctl.vehicle.run import load_config, run_vehicles
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> int:
     """Entry of the process."""
     # A killed parent must not leave vehicles polling a gateway that is gone.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid())
 
     def observe(vin: str, text: str) -> None:
         sys.stderr.write(f"{vin}: {text}\n")

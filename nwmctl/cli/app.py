@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from nwmctl.cli import build, deploy, doctor, fleet, keys, platforms, runs, verify
+
+if TYPE_CHECKING:
+    from nwmctl.errors import NwmError
 
 HELP = (
     "Take one trained driving model to every hardware generation of a fleet: compile it per platform, prove each "
@@ -62,13 +66,16 @@ _LineProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Entry point: run a command, turn refusals into their exit codes (docs/exit-codes.md)."""
-    from nwmctl.cli.common import emit_error
+    from nwmctl.cli.common import emit_error, hold_output, release_output
     from nwmctl.errors import ExitCode, NwmError
 
     code = int(ExitCode.OK)
+    hold_output()
     try:
         result = typer.main.get_command(app)(standalone_mode=False)
         code = result if isinstance(result, int) else int(ExitCode.OK)
+        release_output()
+        sys.stdout.flush()
     except NwmError as problem:
         emit_error(problem, "--json" in sys.argv)
         code = int(problem.exit_code)
@@ -81,10 +88,30 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has left (`| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as defect:
+        emit_error(_defect(defect), "--json" in sys.argv)
+        code = int(ExitCode.INTERNAL)
     sys.stdout.flush()
     sys.stderr.flush()
     # Worker threads of an interrupted run may still wait for a compiler; its process group dies with this process.
     os._exit(code)
+
+
+def _defect(problem: Exception) -> NwmError:
+    """What a person reads instead of a traceback; NWMCTL_DEBUG=1 shows that too."""
+    import traceback
+
+    from nwmctl.errors import InternalError
+
+    if os.environ.get("NWMCTL_DEBUG"):
+        traceback.print_exception(problem)
+    frame = traceback.extract_tb(problem.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
+    return InternalError(
+        f"nwmctl met a defect of its own: {type(problem).__name__}: {problem}",
+        why=f"{place} did what it should not do",
+        next="run the command again with NWMCTL_DEBUG=1 and report what it prints",
+    )
 
 
 def _refuse_line(problem: typer.BadParameter) -> None:

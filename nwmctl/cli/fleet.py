@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwmctl.cli.common import (
+    FaultsOption,
     JsonOption,
+    KeysOption,
     PlatformsOption,
     ReleaseArgument,
     WorkspaceOption,
@@ -35,19 +37,30 @@ FollowOption = Annotated[bool, typer.Option(help="Follow until it ends or needs 
 def start(
     release: ReleaseArgument,
     follow: FollowOption = True,
+    faults: FaultsOption = "",
     workspace: WorkspaceOption = None,
+    keys: KeysOption = None,
     platforms: PlatformsOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Open and start the campaign of a published release."""
-    from nwmctl.app.clock import SystemClock
-    from nwmctl.app.fleets import open_campaign
-    from nwmctl.app.project import load_project
+    """Open and start the campaign of a published release.
 
-    settings = settings_of(workspace, platforms=platforms)
-    project, place = load_project(release, settings.platforms), settings.open()
-    opened = open_campaign(project, place, SystemClock())
-    _follow_and_show(workspace, opened.name, follow, json_)
+    For a virtual fleet, what its vehicles left their factory with is built first, unless the store has it.
+    """
+    from nwmctl.app.fleets import open_campaign
+    from nwmctl.app.session import open_session
+    from nwmctl.cli.running import run_with_view
+
+    purpose = f"nwmctl rollout start {release.name}"
+    with open_session(settings_of(workspace, keys, platforms), release, purpose) as session:
+        opened = open_campaign(session.project, session.workspace, session.parts.clock)
+        if session.project.release.fleet.virtual:
+            plan = session.factory_plan()
+            report = run_with_view(session, plan, purpose, None) if plan else None
+            if report:
+                report.raise_problem()
+            session.keep_factory(report)
+    _follow_and_show(workspace, opened.name, follow, json_, faults)
 
 
 @rollout.command("status")
@@ -76,11 +89,12 @@ def resume(
     campaign: CampaignArgument = None,
     reason: ReasonOption = "resumed by a person",
     follow: FollowOption = True,
+    faults: FaultsOption = "",
     workspace: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Go on after a pause; failures so far are accepted."""
-    _follow_and_show(workspace, _change("resume", campaign, reason, workspace).name, follow, json_)
+    _follow_and_show(workspace, _change("resume", campaign, reason, workspace).name, follow, json_, faults)
 
 
 @rollout.command("abort")
@@ -192,12 +206,14 @@ def serve(
     mirror: Annotated[str, typer.Option(help="Folder to serve, relative to the workspace.")] = "mirrors/local",
     controller: Annotated[bool, typer.Option(help="Advance campaigns from this process.")] = True,
     ready_file: Annotated[Path | None, typer.Option(help="Write address and process here once ready.")] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End when the process of this id does.")] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Serve vehicles (hawkBit DDI), files and status; advance campaigns."""
     from nwmctl.app.local import serve_gateway
 
-    serve_gateway(settings_of(workspace).open(), host, port, mirror, controller=controller, ready_file=ready_file)
+    place = settings_of(workspace).open()
+    serve_gateway(place, host, port, mirror, controller=controller, ready_file=ready_file, parent=parent)
 
 
 def _change(verb: str, campaign: str | None, reason: str, workspace: Path | None) -> CampaignStatus:
@@ -213,10 +229,10 @@ def _change(verb: str, campaign: str | None, reason: str, workspace: Path | None
         return campaign_named(database, name, now_us)
 
 
-def _follow_and_show(workspace: Path | None, name: str, follow: bool, as_json: bool) -> None:
+def _follow_and_show(workspace: Path | None, name: str, follow: bool, as_json: bool, faults: str = "") -> None:
     from nwmctl.cli.following import follow_campaign, raise_if_stopped
 
-    status = follow_campaign(settings_of(workspace).open(), name, follow=follow)
+    status = follow_campaign(settings_of(workspace).open(), name, follow=follow, faults=faults)
     _show(status, as_json)
     raise_if_stopped(status)
 

@@ -40,10 +40,16 @@ class EnabledBundle:
 def claim_sequence(database: Database, release: Release, content: Digest) -> None:
     """Let the release's sequences stand for ``content`` for ever. Raises SequenceTakenError.
 
-    May be called long before the release is enabled, so that a mistaken sequence costs no build.
+    May be called before the release is enabled.
     """
     with database.transaction() as tx:
         _claim(tx, release, content)
+
+
+def check_sequence(reader: Reader, release: Release, content: Digest) -> None:
+    """Raise SequenceTakenError where ``claim_sequence`` would, without claiming: a mistaken sequence costs no build."""
+    for sequence, stands_for in _claims(release, content):
+        _refuse_taken(reader, sequence, stands_for)
 
 
 def enable_release(
@@ -143,10 +149,7 @@ def _check_set(release: Release, bundles: Sequence[EnabledBundle]) -> None:
 
 
 def _claim(tx: Transaction, release: Release, content: Digest) -> None:
-    for sequence, stands_for in (
-        (release.sequence, str(content)),
-        (release.return_sequence, f"return of {content}"),
-    ):
+    for sequence, stands_for in _claims(release, content):
         tx.execute(
             "INSERT INTO ledger (sequence, content, release_name) VALUES (:sequence, :content, :name) "
             "ON CONFLICT (sequence) DO NOTHING",
@@ -154,9 +157,17 @@ def _claim(tx: Transaction, release: Release, content: Digest) -> None:
             content=stands_for,
             name=release.name,
         )
-        row = tx.one("SELECT content, release_name FROM ledger WHERE sequence = :sequence", sequence=sequence)
-        if row is not None and row[0] != stands_for:
-            raise _taken(sequence, f"it stands for {row[0][:40]}... of release '{row[1]}'")
+        _refuse_taken(tx, sequence, stands_for)
+
+
+def _claims(release: Release, content: Digest) -> tuple[tuple[int, str], ...]:
+    return (release.sequence, str(content)), (release.return_sequence, f"return of {content}")
+
+
+def _refuse_taken(reader: Reader, sequence: int, stands_for: str) -> None:
+    row = reader.one("SELECT content, release_name FROM ledger WHERE sequence = :sequence", sequence=sequence)
+    if row is not None and row[0] != stands_for:
+        raise _taken(sequence, f"it stands for {row[0][:40]}... of release '{row[1]}'")
 
 
 def _taken(sequence: int, why: str) -> SequenceTakenError:

@@ -144,13 +144,14 @@ class _Stage:
             if name.startswith("swu:")
         ]
         check_train(TrainSpec.of(release, inputs["policy"]), bundle_results(bundles, release))
-        claim_sequence(setting.database, release, setting.content)
-        publication = self._publication([bundle.listed for bundle in bundles])
-        files = [
-            *(StagedFile(b.listed.path, b.path, b.contents.digest, b.contents.size) for b in bundles),
-            *(StagedFile.of_bytes(path, data) for path, data in publication.files.items()),
-        ]
+        # Every mirror is opened before anything is claimed or signed: one that cannot be used changes nothing.
         with setting.mirrors() as mirrors:
+            claim_sequence(setting.database, release, setting.content)
+            publication = self._publication([bundle.listed for bundle in bundles])
+            files = [
+                *(StagedFile(b.listed.path, b.path, b.contents.digest, b.contents.size) for b in bundles),
+                *(StagedFile.of_bytes(path, data) for path, data in publication.files.items()),
+            ]
             report = stage(
                 files, mirrors, lambda mirror, name, done, total: progress(f"{mirror}: {name}", done / max(total, 1))
             )
