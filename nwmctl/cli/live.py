@@ -44,7 +44,7 @@ class LiveView:
         self._title = title
         self._budget_s = budget_s
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._states = dict.fromkeys((step.id for step in plan), StepState.PENDING)
         self._kinds = list(dict.fromkeys(step.step for step in plan))
         self._kind_of = {step.id: step.step for step in plan}
@@ -71,33 +71,39 @@ class LiveView:
 
     def event(self, event: Event) -> None:
         """Take note of an event and print what a person would want to have seen."""
+        # Never print while holding the lock: the refresher holds the console's lock when it asks for this one.
         with self._lock:
-            match event:
-                case RunStarted():
-                    self._run = event.run
-                    self._print(f"[dim]run {event.run}[/]  {escape(self._title)}")
-                case RunResumed():
-                    self._print(f"resumed: {event.finished} steps were already finished")
-                case StepStarted():
-                    self._states[event.step] = StepState.RUNNING
-                    self._started[event.step] = self._clock.monotonic()
-                case StepFinished():
-                    self._finished(event)
-                case StepFailed():
-                    self._states[event.step] = StepState.FAILED
-                    self._print(f"[red]✗[/] {escape(event.step)}  {escape(event.what)}")
-                case Decided():
-                    style = "yellow" if event.remedy in (Remedy.RETRY, Remedy.ADJUST) else "red"
-                    self._print(f"  [{style}]agent: {event.remedy}[/] [dim]({event.rule})[/] {escape(event.reason)}")
-                case _:
-                    return
+            line = self._note(event)
+        if line:
+            self._console.print(line, soft_wrap=True)
+
+    def _note(self, event: Event) -> str:
+        match event:
+            case RunStarted():
+                return f"[dim]run {event.run}[/]  {escape(self._title)}"
+            case RunResumed():
+                return f"resumed: {event.finished} steps were already finished"
+            case StepStarted():
+                self._states[event.step] = StepState.RUNNING
+                self._started[event.step] = self._clock.monotonic()
+                return ""
+            case StepFinished():
+                return self._finished(event)
+            case StepFailed():
+                self._states[event.step] = StepState.FAILED
+                return f"[red]✗[/] {escape(event.step)}  {escape(event.what)}"
+            case Decided():
+                style = "yellow" if event.remedy in (Remedy.RETRY, Remedy.ADJUST) else "red"
+                return f"  [{style}]agent: {event.remedy}[/] [dim]({event.rule})[/] {escape(event.reason)}"
+            case _:
+                return ""
 
     def progress(self, step: str, text: str, share: float) -> None:
         """What a running step says about itself."""
         with self._lock:
             self._said[step] = f"{text} {share:.0%}" if 0 <= share <= 1 else text
 
-    def _finished(self, event: StepFinished) -> None:
+    def _finished(self, event: StepFinished) -> str:
         self._states[event.step] = event.state
         self._said.pop(event.step, None)
         kind = self._kind_of.get(event.step, "")
@@ -108,12 +114,8 @@ class LiveView:
         text = summary_text(event.summary)
         warning = f"  [yellow]{escape(event.concern)}[/]" if event.concern else ""
         took = "found in the store" if event.state is StepState.CACHED else duration(event.duration_s)
-        self._print(
-            f"[{style}]{glyph(event.state)}[/] {escape(event.step):42} [dim]{took:>9}[/]  {escape(text)}{warning}"
-        )
-
-    def _print(self, markup: str) -> None:
-        self._console.print(markup, soft_wrap=True)
+        mark = f"[{style}]{glyph(event.state)}[/] {escape(event.step):42} [dim]{took:>9}[/]"
+        return f"{mark}  {escape(text)}{warning}"
 
     # --- drawing ---
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nwmctl.compiler.build import compile_build
-from nwmctl.domain.artifact import Precision
+from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.errors import CompileFailedError
 from nwmctl.toolchains.onnxruntime import OnnxRuntime
@@ -37,7 +37,7 @@ class Wrong(OnnxRuntime):
             case "model":
                 manifest = dataclasses.replace(manifest, model=digest_bytes(b"another"))
             case "recipe":
-                manifest = dataclasses.replace(manifest, recipe=RECIPES[0])
+                manifest = dataclasses.replace(manifest, recipe=Recipe("iree", Precision.FP16))
             case "payload":
                 compiled.payload.write_bytes(compiled.payload.read_bytes() + b"x")
             case "digest":
