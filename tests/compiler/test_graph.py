@@ -34,6 +34,7 @@ def test_flops_and_bytes_of_a_known_graph(model: Path) -> None:
     assert cost.flops == 2 * PRODUCT + others
 
 
+@pytest.mark.long
 def test_half_the_precision_is_half_the_bytes_and_the_same_work(model: Path) -> None:
     full, half = graph_cost(model, Precision.FP32), graph_cost(model, Precision.FP16)
     assert half.flops == full.flops

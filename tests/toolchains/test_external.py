@@ -70,6 +70,7 @@ def test_what_stays_fp32_is_not_called_fp16(declarations: Path, model: Path, tmp
     assert compiled.manifest.found_precision is FP32
 
 
+@pytest.mark.long
 def test_without_patterns_nothing_was_found(declarations: Path, model: Path, tmp_path: Path) -> None:
     edit(declarations, "inspect: {fp16: 'mac=fp16', fp32: 'mac=fp32'}\n", "")
     compiled = build(declarations, model, tmp_path / "s", FP16)
@@ -89,7 +90,7 @@ def test_patterns_that_match_nothing_are_no_inspection(declarations: Path, model
     [
         pytest.param("fail", "failed with exit status 1", marks=pytest.mark.long),
         ("lie", r"exited 0 and yet said '\[E\] could not build the engine'"),
-        ("nothing", "exited 0 and left no payload"),
+        pytest.param("nothing", "exited 0 and left no payload", marks=pytest.mark.long),
     ],
 )
 def test_a_compiler_that_fails_in_its_own_way(

@@ -21,11 +21,10 @@ def shell(script: str, cwd: Path, **limits: float) -> Command:
 
 def alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    # Nobody may be there to reap an orphan; a zombie runs no more.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return state != "Z"  # nobody may be there to reap an orphan; a zombie runs no more
 
 
 def gone(pid: int, within: float = 5.0) -> bool:
