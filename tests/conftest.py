@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--sample-seed")
     config.stash[_SEED] = seed if seed is not None else secrets.randbelow(1_000_000)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 _SEED = pytest.StashKey[int]()

@@ -87,6 +87,8 @@ def clean_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
+        # onnxruntime's wheels report to their maker from 1.31 on, and leave a device identifier in HOME.
+        "ORT_DISABLE_TELEMETRY": "1",
     }
     return {**fixed, **extra}
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import select
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -101,10 +102,7 @@ class WorkerSession:
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._folder):
-                os.unlink(self._folder / name)
-            os.rmdir(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

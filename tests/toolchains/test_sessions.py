@@ -88,6 +88,16 @@ def test_the_model_as_trained_is_the_reference(model: Path) -> None:
         assert worst(session.run(given), expected(given)) < 1e-5
 
 
+def test_a_runtime_leaves_nothing_and_reports_to_nobody(model: Path) -> None:
+    """The runtime's own HOME is watched: a device identifier or an event store would appear there."""
+    session = onnxruntime.open_model(model, INPUTS, OUTPUTS)
+    assert isinstance(session, WorkerSession)
+    session.run(inputs(1))
+    assert {path.name for path in session._folder.rglob("*")} == {"stderr.txt"}
+    session.close()
+    assert not session._folder.exists()
+
+
 def test_a_payload_that_no_runtime_takes(tmp_path: Path) -> None:
     (tmp_path / "payload").write_bytes(b"nothing")
     with pytest.raises(RuntimeFailedError, match="onnxruntime failed") as caught:
