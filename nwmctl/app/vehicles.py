@@ -1,5 +1,7 @@
-"""``python -m nwmctl.app.vehicles CONFIG [PARENT]``: drives the vehicles of a virtual fleet until it is asked to end, or
-until the process that started it (its id is PARENT) has ended."""
+"""``python -m nwmctl.app.vehicles CONFIG [PARENT]``: drives the vehicles of a virtual fleet.
+
+Ends when it is asked to, or when the process that started it (its id is PARENT) has ended.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class FolderPlace:
                 raise unavailable(name, "it is not a regular file")
             file = source.open("rb")
         except OSError as problem:
-            raise unavailable(name, problem.strerror or str(problem)) from problem
+            raise unavailable(name, f"{problem.strerror or problem}: {source}") from problem
         with file:
             take(file, name, part, limit, 0, done)
 

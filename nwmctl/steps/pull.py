@@ -12,7 +12,7 @@ from nwmctl.domain.digest import Digest
 from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, ModelReference
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import PullWork, StepName
-from nwmctl.errors import ModelIncompleteError
+from nwmctl.errors import InputError, ModelIncompleteError
 from nwmctl.sources.fetch import ModelPackage, fetch_model
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
@@ -38,7 +38,12 @@ class _Pull:
 
         self.incoming.mkdir(parents=True, exist_ok=True)
         package = fetch_model(reference, work.trusted_keys, folder, base=self.base, sleep=self.sleep, progress=arrived)
-        outcome = self._keep(package)
+        try:
+            outcome = self._keep(package)
+        except InputError:
+            # It arrived whole and is wrong, so nothing of it is worth keeping for the next try.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
         return outcome
 
