@@ -24,6 +24,7 @@ from nwmctl.domain.step import PlannedStep, StepState
 if TYPE_CHECKING:
     from nwmctl.domain.clock import Clock
 
+_REDRAW_S = 0.12
 _STYLE = {
     StepState.PENDING: "dim",
     StepState.RUNNING: "bold cyan",
@@ -54,28 +55,47 @@ class LiveView:
         self._spent: dict[str, float] = {}
         self._staged_after: float | None = None
         self._run = ""
-        self._live = Live(self, console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._lines: list[str] = []
+        self._live = Live(self, console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._ended = threading.Event()
+        # The only thread that ever touches the console: printing from several of them deadlocks with redrawing.
+        self._drawer = threading.Thread(target=self._draw, name="view", daemon=True)
 
     def __enter__(self) -> Self:
         if self._live:
             self._live.start()
+        self._drawer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
+        self._drawer.join()
         if self._live:
             self._live.stop()
+        self._flush()
+
+    def _draw(self) -> None:
+        while not self._ended.wait(_REDRAW_S):
+            self._flush()
+            if self._live:
+                self._live.refresh()
+
+    def _flush(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+        for line in lines:
+            self._console.print(line, soft_wrap=True)
 
     # --- listener ---
 
     def event(self, event: Event) -> None:
         """Take note of an event and print what a person would want to have seen."""
-        # Never print while holding the lock: the refresher holds the console's lock when it asks for this one.
         with self._lock:
             line = self._note(event)
-        if line:
-            self._console.print(line, soft_wrap=True)
+            if line:
+                self._lines.append(line)
 
     def _note(self, event: Event) -> str:
         match event:
