@@ -80,6 +80,8 @@ class _View:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            # Drawn by ``show`` alone: a thread of its own that redraws while this one prints can lock up.
+            auto_refresh=False,
             disable=not console.is_terminal,
         )
         self._bars.start()
@@ -92,6 +94,7 @@ class _View:
             self._campaign = now.state
             reason = f": {now.reason}" if now.reason else ""
             self._console.print(f"campaign {now.name} {now.state}{reason}", soft_wrap=True)
+        self._bars.refresh()
 
     def _wave(self, wave: WaveStatus) -> None:
         if wave.state is not self._states.get(wave.name, WaveState.PLANNED):
