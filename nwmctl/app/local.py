@@ -11,10 +11,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.fleets import inventory_path, virtual_tokens
@@ -42,8 +43,8 @@ _STOP_S = 5.0
 class VirtualFleet:
     """Everything needed to drive a virtual fleet: pinned trust, vehicles, and what their factory installed.
 
-    ``mirror`` is a folder, relative to the workspace unless the release names an absolute one; ``factory`` the bundle of
-    each platform in the content store.
+    ``mirror`` is a folder, relative to the workspace unless the release names an absolute one; ``factory`` names each
+    platform's bundle in the content store.
     """
 
     mirror: str
@@ -160,6 +161,7 @@ def serve_gateway(
     controller: bool,
     ready_file: Path | None = None,
     parent: int | None = None,
+    announce: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> None:
     """Run the gateway in this process until it is asked to end, or until the process ``parent`` has ended."""
     from nwmctl.gateway.server import GatewayConfig, serve
@@ -175,6 +177,7 @@ def serve_gateway(
         ready_file=ready_file,
         controller=controller,
         tick_s=0.25,
+        announce=announce,
     )
     serve(config, SystemClock())
 

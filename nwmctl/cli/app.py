@@ -72,7 +72,7 @@ def main() -> None:
     code = int(ExitCode.OK)
     hold_output()
     try:
-        result = typer.main.get_command(app)(standalone_mode=False)
+        result = typer.main.get_command(app)(prog_name="nwmctl", standalone_mode=False)
         code = result if isinstance(result, int) else int(ExitCode.OK)
         release_output()
         sys.stdout.flush()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +18,7 @@ from nwmctl.cli.common import (
     WorkspaceOption,
     emit,
     page,
+    release_output,
     settings_of,
     talk,
 )
@@ -208,12 +211,24 @@ def serve(
     ready_file: Annotated[Path | None, typer.Option(help="Write address and process here once ready.")] = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when the process of this id does.")] = None,
     workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Serve vehicles (hawkBit DDI), files and status; advance campaigns."""
     from nwmctl.app.local import serve_gateway
 
     place = settings_of(workspace).open()
-    serve_gateway(place, host, port, mirror, controller=controller, ready_file=ready_file, parent=parent)
+
+    def announce(facts: Mapping[str, Any]) -> None:
+        if json_:
+            emit(facts)
+            release_output()
+            sys.stdout.flush()
+        elif ready_file is None:
+            talk().print(f"gateway at {facts['url']}; Ctrl-C ends it", soft_wrap=True)
+
+    serve_gateway(
+        place, host, port, mirror, controller=controller, ready_file=ready_file, parent=parent, announce=announce
+    )
 
 
 def _change(verb: str, campaign: str | None, reason: str, workspace: Path | None) -> CampaignStatus:

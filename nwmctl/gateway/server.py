@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,8 @@ _GRACE_S = 5
 class GatewayConfig:
     """How to run a gateway. ``port`` 0 takes a free one; ``mirror`` is the folder behind ``/mirror``;
     ``mirror_url`` sends vehicles to another web server for their downloads; ``controller`` lets this process advance
-    campaigns; ``tick_s`` seconds between looks at them."""
+    campaigns; ``tick_s`` seconds between looks at them; ``announce`` is told address and process once requests are
+    accepted."""
 
     database: Path
     mirror: Path | None = None
@@ -49,6 +50,7 @@ class GatewayConfig:
     mirror_url: str = ""
     controller: bool = True
     tick_s: float = 0.5
+    announce: Callable[[Mapping[str, canonical.Plain]], None] = lambda _: None
 
 
 def serve(config: GatewayConfig, clock: Clock) -> None:
@@ -151,12 +153,13 @@ def _no_address(host: str, port: int, problem: Exception) -> GatewayConfigError:
 
 @contextlib.contextmanager
 def _ready(config: GatewayConfig, listener: socket.socket) -> Iterator[None]:
-    if config.ready_file is None:
-        yield
-        return
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     facts: dict[str, canonical.Plain] = {"pid": os.getpid(), "port": port, "url": f"http://{shown}:{port}"}
+    config.announce(facts)
+    if config.ready_file is None:
+        yield
+        return
     write_atomically(config.ready_file, canonical.encode(facts))
     try:
         yield
