@@ -72,7 +72,7 @@ def _established(contents: BundleContents) -> list[str]:
     for payload in manifest.payloads:
         artifact = contents.artifacts[payload.manifest]
         lines.append(
-            f"{payload.variant}/{payload.build}: {artifact.recipe.toolchain} {artifact.toolchain_version}, "
+            f"{payload.variant}/{payload.build}: {artifact.toolchain_version}, "
             f"{artifact.found_precision} for {artifact.instruction_set.partition(' ')[0]}, "
             f"evidence {payload.evidence.short}"
         )
