@@ -27,10 +27,9 @@ from nwmctl.formats import canonical, documents
 from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
-from nwmctl.toolchains import emulation
 from nwmctl.toolchains.files import versions
 from nwmctl.toolchains.protocol import Place, Session, Toolchain
-from nwmctl.toolchains.registry import Registry
+from nwmctl.toolchains.registry import Registry, runtime_fingerprint
 from nwmctl.toolchains.sessions import open_worker
 from nwmctl.validation.subject import Pace, Settings, StepCost, Subject, Unreachable, Way
 from nwmctl.validation.suite import execute_checks, validate_artifact
@@ -69,6 +68,9 @@ class _Execution:
     rules: dict[str, Rule]
     scenarios: int
     seed: int
+    chip: str
+    unit: str
+    """Where the artifact belongs: results say what of that is out of reach, and on which unit it is at home."""
     platform: str
     """Named only where a rule is missing: the results then say for which platform."""
 
@@ -79,7 +81,7 @@ def _alone(key: Digest) -> threading.Lock:
 
 
 def _runtimes() -> str:
-    return f"{versions('onnxruntime', 'iree-base-runtime', 'numpy')}; emulation: {emulation.missing() or 'works'}"
+    return f"{versions('numpy', 'onnx')}, {runtime_fingerprint()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ class _Validate:
         """Results of the checks that execute the artifact. Several builds share an artifact and its rules; they share
         these results too, under a key of their own that leaves profile and build out."""
         rules = work.rules.platforms[work.platform]
-        order = _Execution({**rules}, work.scenarios, work.seed, "" if rules.keys() >= _EXECUTED else work.platform)
+        build, told = subject.build, "" if rules.keys() >= _EXECUTED else work.platform
+        order = _Execution({**rules}, work.scenarios, work.seed, build.chip, build.unit, told)
         own = {name: digest for name, digest in inputs.items() if name != "profile"}
         key = step_key("validate/execute", VERSION, canonical.encode(to_plain(order)), own, _runtimes())
         with _alone(key):
