@@ -1,0 +1,225 @@
+"""Each platform built alone in a workspace of its own, and a last job that publishes the train, or refuses it.
+
+Two platforms of the same kind stand for all: what matters here is that nothing but folders of bundles goes from one
+job to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from nwmctl.app.resources import platforms_folder
+from nwmctl.domain.work import StepName
+from tests.e2e.command import Place, refused, tree
+from tests.project import FACTORY_SEQUENCE, VINS
+
+PLATFORMS = ("virtual", "second")
+
+
+class Jobs:
+    """One release folder, one key folder, and a workspace per job."""
+
+    def __init__(self, root: Path, keys: Path) -> None:
+        self.root = root
+        self.base = Place.new(root, keys)
+        files = self.base.project
+        twin = (platforms_folder() / "virtual.yaml").read_text()
+        twin = twin.replace("name: virtual", "name: second").replace("board: virtual", "board: second")
+        cars = (platforms_folder() / "virtual-vehicles.yaml").read_text()
+        cars = cars.replace("virtual-car", "second-car").replace("platform: virtual", "platform: second")
+        files.edit_platforms("second.yaml", lambda _: twin)
+        files.edit_platforms("second-vehicles.yaml", lambda _: cars)
+        files.edit_release(lambda release: release.update(platforms=list(PLATFORMS)))
+        lines = files.fleet.read_text() + f"SECOND-CAR-1,second-car,Bench,{FACTORY_SEQUENCE}\n"
+        files.fleet.write_text(lines)
+
+    def job(self, name: str) -> Place:
+        """A place with the same release and a workspace of its own."""
+        return replace(self.base, environment={"NWMCTL_WORKSPACE": str(self.workspace(name))})
+
+    def workspace(self, name: str) -> Path:
+        return self.root / "jobs" / name
+
+    def run(self, job: str, command: str, *more: str | Path) -> Any:
+        project = self.base.project
+        return self.job(job).run(command, project.release, "--platforms", project.platforms, *more)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) -> Jobs:
+    """Both platforms built apart, and the whole release deployed to *published* at once."""
+    made = Jobs(tmp_path_factory.mktemp("ci") / "place", development_keys)
+    for platform in PLATFORMS:
+        out, report = made.root / "parts", made.root / f"{platform}.xml"
+        made.run(platform, "bundle", "--platform", platform, "--out", out, "--junit", report).ok()
+    made.run("whole", "publish").ok()
+    return made
+
+
+def bundles(mirror: Path) -> dict[str, str]:
+    return {Path(name).name: digest for name, digest in tree(mirror).items() if name.endswith(".swu")}
+
+
+def listed(mirror: Path) -> Any:
+    """What the newest targets metadata lists."""
+    newest = max((mirror / "metadata").glob("*.targets.json"), key=lambda path: int(path.name.split(".")[0]))
+    return json.loads(newest.read_bytes())["signed"]["targets"]
+
+
+def publish(jobs: Jobs, job: str, *folders: Path, json_: bool = False) -> Any:
+    options = [word for folder in folders for word in ("--from", folder)]
+    return jobs.run(job, "publish", *options, *(["--json"] if json_ else []))
+
+
+def test_a_jobs_workspace_has_nothing_of_the_other_platform(jobs: Jobs) -> None:
+    story = jobs.job("second").run("runs", "show", "--json").ok().json
+    steps = {event["step"] for event in story["events"] if event["event"] == "StepFinished"}
+    assert steps
+    assert not [step for step in steps if "/virtual" in step]
+    assert not (jobs.workspace("second") / "mirrors").exists()
+
+
+def test_a_collected_train_is_the_same_bytes_as_a_single_deployment(jobs: Jobs) -> None:
+    publish(jobs, "collect", jobs.root / "parts").ok()
+    apart = jobs.workspace("collect") / "mirrors" / "local"
+    whole = jobs.workspace("whole") / "mirrors" / "local"
+    assert bundles(apart) == bundles(whole)
+    assert len(bundles(whole)) == 2 * len(PLATFORMS)
+    assert listed(apart) == listed(whole)
+
+
+def test_publishing_a_train_compiles_nothing(jobs: Jobs) -> None:
+    publish(jobs, "quick", *(jobs.root / "parts" / platform for platform in PLATFORMS)).ok()
+    story = jobs.job("quick").run("runs", "show", "--json").ok().json
+    done = {event["step"] for event in story["events"] if event["event"] == "StepFinished"}
+    assert done == {StepName.STAGE, StepName.PUBLISH}
+
+
+def test_repeating_the_last_job_changes_nothing(jobs: Jobs) -> None:
+    publish(jobs, "twice", jobs.root / "parts").ok()
+    before = tree(jobs.workspace("twice") / "mirrors")
+    publish(jobs, "twice", jobs.root / "parts").ok()
+    assert tree(jobs.workspace("twice") / "mirrors") == before
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_junit_report_is_well_formed_and_complete(jobs: Jobs, platform: str) -> None:
+    root = ElementTree.parse(jobs.root / f"{platform}.xml").getroot()
+    assert root.tag == "testsuites"
+    suites = list(root)
+    assert [suite.get("name") for suite in suites] == [f"{platform}/host/host"] * 2, "the release and the way back"
+    for suite in suites:
+        cases = suite.findall("testcase")
+        assert len(cases) == int(suite.attrib["tests"]) >= 5
+        assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+        assert len(suite.findall("testcase/skipped")) == int(suite.attrib["skipped"])
+
+
+# --- a set with a hole or a mismatch: refused, and nothing has changed --------------------------------------------
+
+
+def _hole(jobs: Jobs, parts: Path) -> None:
+    shutil.rmtree(parts / "second")
+
+
+def _no_result(jobs: Jobs, parts: Path) -> None:
+    (parts / "second" / "bundle-result.json").unlink()
+
+
+def _no_return_bundle(jobs: Jobs, parts: Path) -> None:
+    next((parts / "second").glob("*-return.swu")).unlink()
+
+
+def _damaged(jobs: Jobs, parts: Path) -> None:
+    bundle = next((parts / "second").glob("*-return.swu"))
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 1
+    bundle.write_bytes(data)
+
+
+def _other_release(jobs: Jobs, parts: Path) -> None:
+    shutil.rmtree(parts / "second")
+    other = Jobs(parts.parent / "other", jobs.base.keys)
+    other.base.project.edit_release(lambda release: release.update(sequence=30))
+    other.run("second", "bundle", "--platform", "second", "--out", parts).ok()
+
+
+def _renamed_part(jobs: Jobs, parts: Path) -> None:
+    """The part of one platform claims to be the other's."""
+    shutil.rmtree(parts / "second")
+    shutil.copytree(parts / "virtual", parts / "second")
+    result = parts / "second" / "bundle-result.json"
+    result.write_bytes(result.read_bytes().replace(b'"platform":"virtual"', b'"platform":"second"'))
+
+
+def _edited_result(jobs: Jobs, parts: Path) -> None:
+    result = parts / "second" / "bundle-result.json"
+    result.write_bytes(result.read_bytes().replace(b'"sequence":21', b'"sequence":99'))
+
+
+SETS: list[tuple[Callable[[Jobs, Path], None], str]] = [
+    (_hole, "TrainIncompleteError"),
+    (_no_result, "TrainIncompleteError"),
+    (_no_return_bundle, "TrainMismatchError"),
+    (_damaged, "TrainMismatchError"),
+    (_other_release, "TrainMismatchError"),
+    (_renamed_part, "TrainIncompleteError"),
+    (_edited_result, "TrainMismatchError"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "error"), SETS, ids=[spoil.__name__[1:] for spoil, _ in SETS])
+def test_a_bad_set_is_refused_and_nothing_changes(
+    jobs: Jobs, tmp_path: Path, spoil: Callable[[Jobs, Path], None], error: str
+) -> None:
+    parts = tmp_path / "parts"
+    shutil.copytree(jobs.root / "parts", parts)
+    spoil(jobs, parts)
+    refused(publish(jobs, tmp_path.name, parts, json_=True), error, 5)
+    left = jobs.workspace(tmp_path.name)
+    assert not (left / "mirrors").exists()
+    assert not (left / "repository").exists()
+    assert jobs.job(tmp_path.name).run("fleet", "status", "--json").ok().json == {"vehicles": []}
+
+
+def test_bundles_signed_by_other_keys_are_refused(jobs: Jobs, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    jobs.base.run("keys", "init", keys, "--development").ok()
+    ran = jobs.run(tmp_path.name, "publish", "--from", jobs.root / "parts", "--keys", keys, "--json")
+    refused(ran, "CertificateUntrustedError", 4)
+    assert not (jobs.workspace(tmp_path.name) / "mirrors").exists()
+
+
+def test_a_folder_that_is_not_there_is_named(jobs: Jobs, tmp_path: Path) -> None:
+    ran = publish(jobs, tmp_path.name, tmp_path / "nowhere", json_=True)
+    told = refused(ran, "SourceUnavailableError", 9)
+    assert "nowhere" in told["what"]
+
+
+def test_a_bundle_folder_that_cannot_be_written_is_refused(jobs: Jobs, tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("in the way")
+    ran = jobs.run("second", "bundle", "--platform", "second", "--out", place, "--json")
+    assert ran.code == 3, ran.err
+    assert place.read_text() == "in the way"
+
+
+def test_a_platform_that_the_release_lacks_is_refused(jobs: Jobs) -> None:
+    refused(jobs.run("second", "bundle", "--platform", "nt9", "--json"), "PlanError", 3, "nt9")
+
+
+@pytest.mark.long
+def test_vehicles_take_a_train_that_was_built_apart(jobs: Jobs) -> None:
+    publish(jobs, "fleet", jobs.root / "parts").ok()
+    place, files = jobs.job("fleet"), jobs.base.project
+    status = place.run("rollout", "start", files.release, "--platforms", files.platforms, "--json").ok().json
+    assert status["state"] == "completed"
+    assert sum(wave["counts"]["committed"] for wave in status["waves"]) == len(VINS) + 1
