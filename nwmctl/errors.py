@@ -356,6 +356,10 @@ class ContentSignatureError(VerificationError):
     """A bundle's description is not the one that was signed."""
 
 
+class ApprovalNeededError(PersonNeededError):
+    """The evidence of a bundle is enough, and the persons whom the policy names have not approved it yet."""
+
+
 class SigningRefusedError(RefusedError):
     """Policy or evidence do not allow the signature; lists every shortfall and what would settle it."""
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.project import read_file
 from nwmctl.app.settings import Settings
-from nwmctl.errors import InputError, KeyRingError, KeyRingExistsError, KeysNeededError
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.signing import Approval
+from nwmctl.errors import InputError, KeyRingError, KeyRingExistsError, KeysNeededError, OutputUnwritableError
+from nwmctl.formats import documents
 from nwmctl.storage.content import write_atomically
-from nwmctl.trust.dsse import MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
+from nwmctl.trust.dsse import APPROVAL_TYPE, MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys, load_keyring
 
 _KINDS = {"policy": (POLICY_TYPE, KeyRole.SAFETY), "model-card": (MODEL_CARD_TYPE, KeyRole.MODEL)}
@@ -31,6 +34,19 @@ def sign_document(kind: str, path: Path, keys: Path, passphrase_env: str | None 
     written = path.with_name(path.name + ".sig")
     write_atomically(written, sign_dsse(data, payload_type, signer))
     return written, signer.public
+
+
+def approve_bundle(bundle: str, note: str, keys: Path, out: Path, passphrase_env: str | None = None) -> str:
+    """Sign a person's yes to the bundle with this digest; gives the public key. Raises InputError subclasses."""
+    approval = Approval(Digest.parse(bundle), note)
+    signer = load_keyring(keys).signer(KeyRole.SAFETY, passphrase(passphrase_env))
+    try:
+        write_atomically(out, sign_dsse(documents.encode(approval), APPROVAL_TYPE, signer))
+    except OSError as problem:
+        raise OutputUnwritableError(
+            f"'{out}' cannot be written", why=problem.strerror or str(problem), next="choose another path"
+        ) from problem
+    return signer.public
 
 
 def passphrase(variable: str | None) -> bytes | None:

@@ -64,3 +64,22 @@ def sign(
         emit({"signature": str(written), "key": public})
         return
     talk().print(f"signed {path.name} with {public}: {written}")
+
+
+@group.command("approve")
+def approve(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, as the waiting run names it (sha256:...).")],
+    keys: Annotated[Path, typer.Option("--keys", help="Your key folder, with a safety key.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the approval is written.")],
+    note: Annotated[str, typer.Option("--note", help="What you looked at, in your words.")] = "",
+    passphrase_env: PassphraseOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Approve one bundle as a person of the safety role."""
+    from nwmctl.app.keys import approve_bundle
+
+    public = approve_bundle(bundle, note, keys, out, passphrase_env)
+    if json_:
+        emit({"approval": str(out), "bundle": bundle, "key": public})
+        return
+    talk().print(f"approved {bundle} with {public}: {out}", soft_wrap=True)

@@ -18,7 +18,7 @@ from nwmctl.domain.evidence import Check, Evidence
 from nwmctl.domain.policy import FleetRules, Policy, Shortfall, judge, tightened
 from nwmctl.domain.release import Tighten
 from nwmctl.domain.signing import Approval
-from nwmctl.errors import SigningInputError, SigningRefusedError
+from nwmctl.errors import ApprovalNeededError, SigningInputError, SigningRefusedError
 from nwmctl.formats import documents
 from nwmctl.formats.swu import parse_description
 from nwmctl.trust.coherence import check_coherence
@@ -53,8 +53,9 @@ class Permission:
 def permit(papers: Papers, safety_keys: Sequence[str], tighten: Tighten, *, virtual: bool) -> Permission:
     """Return if the description may be signed for a fleet that is ``virtual`` or real.
 
-    Raises SigningRefusedError for every lack of evidence or approval, PolicyLoosenedError, SigningInputError and
-    BundleContentsError where papers do not belong together, and what ``verify_dsse`` and the readers raise.
+    Raises SigningRefusedError for every lack of evidence, ApprovalNeededError where nothing but approvals is missing,
+    PolicyLoosenedError, SigningInputError and BundleContentsError where papers do not belong together, and what
+    ``verify_dsse`` and the readers raise.
     """
     policy, policy_key = _read_policy(papers, safety_keys)
     manifest = documents.decode(BundleManifest, papers.bundle, "bundle.json")
@@ -111,9 +112,8 @@ def _approvals(envelopes: tuple[bytes, ...], bundle: Digest, safety_keys: Sequen
     for envelope in envelopes:
         verified = verify_dsse(envelope, APPROVAL_TYPE, safety_keys)
         approval = documents.decode(Approval, verified.payload, "approval")
-        if approval.bundle != bundle:
-            raise _input("an approval is about another bundle", f"{approval.bundle}, not {bundle}")
-        keys.update(verified.keys)
+        if approval.bundle == bundle:  # a release has several bundles; each counts its own approvals
+            keys.update(verified.keys)
     return tuple(sorted(keys))
 
 
@@ -126,10 +126,12 @@ def _judge(
     *,
     virtual: bool,
 ) -> None:
-    found = _lacks(manifest.platform, rules, evidence, approved_by)
+    found = _lacks(manifest.platform, rules, evidence)
+    approvals = rules.approvals
     # A bundle that hides that it is for virtual fleets only would be taken by a real one.
     if virtual and not manifest.virtual_only:
-        found += _lacks(manifest.platform, policy.real, evidence, approved_by)
+        found += _lacks(manifest.platform, policy.real, evidence)
+        approvals = max(approvals, policy.real.approvals)
     if not virtual and manifest.virtual_only:
         reason = "the bundle says that its evidence is enough for virtual fleets only"
         found.append((reason, "put the bundle together again for this fleet"))
@@ -142,20 +144,22 @@ def _judge(
             why="\n        ".join(reasons),
             next="\n        ".join(remedies),
         )
+    if len(approved_by) < approvals:
+        bundle = digest_bytes(documents.encode(manifest))
+        raise ApprovalNeededError(
+            f"the bundle for '{manifest.platform}' waits for approvals: {len(approved_by)} of {approvals}",
+            why=f"its evidence is enough; the policy wants {approvals} persons of the safety role to approve {bundle}",
+            next=f"each: `nwmctl keys approve {bundle} --keys FOLDER --out FILE`; then resume with --approval FILE",
+        )
 
 
-def _lacks(
-    platform: str, rules: FleetRules, evidence: tuple[Evidence, ...], approved_by: tuple[str, ...]
-) -> list[tuple[str, str]]:
+def _lacks(platform: str, rules: FleetRules, evidence: tuple[Evidence, ...]) -> list[tuple[str, str]]:
     """Each reason, with what would settle it."""
     found = [(_reason(shortfall), f"{shortfall.check}: {shortfall.settle}") for shortfall in judge(rules, evidence)]
     if all(rules.rule(platform, check) is None for check in Check):
         found.append(
             (f"the policy says nothing about '{platform}'", "have the safety role write rules for this platform")
         )
-    if len(approved_by) < rules.approvals:
-        reason = f"{len(approved_by)} approval(s), the policy demands {rules.approvals}"
-        found.append((reason, "have the safety role's persons approve this bundle's digest"))
     return found
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.keys import KeyRole
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.release import Tighten
 from nwmctl.errors import (
+    ApprovalNeededError,
     BundleContentsError,
     CertificateExpiredError,
     KeyPassphraseError,
@@ -106,31 +108,35 @@ def test_a_release_tightens_and_never_loosens(keyring: KeyRing, tmp_path: Path) 
 def test_approvals_are_counted_by_key_and_bound_to_the_bundle(keyring: KeyRing, tmp_path: Path) -> None:
     desk = lay_out(tmp_path, keyring)
     request = desk.replaced(tighten=Tighten(approvals=2))
-    with pytest.raises(SigningRefusedError) as refused:
+    with pytest.raises(ApprovalNeededError) as waiting:
         sign(request)
-    assert "0 approval(s), the policy demands 2" in refused.value.why
+    assert "0 of 2" in waiting.value.what
+    assert str(digest_bytes(desk.plan.manifest_bytes)) in waiting.value.next
     safety = approve(desk, keyring)
     second = init_keys(tmp_path / "second", real_now(), [KeyRole.SAFETY], development=True)
     keys = (*request.safety_keys, second.public(KeyRole.SAFETY))
-    with pytest.raises(SigningRefusedError):
+    with pytest.raises(ApprovalNeededError):
         sign(replace(request, approvals=(safety, safety), safety_keys=keys))
     (tmp_path / "two").mkdir()
     other = approve(replace(desk, folder=tmp_path / "two"), second)
     assert len(sign(replace(request, approvals=(safety, other), safety_keys=keys)).approved_by) == 2
     with pytest.raises(UntrustedSignatureError):
         sign(replace(request, approvals=(safety, other)))
-    with pytest.raises(SigningInputError, match="another bundle"):
-        sign(replace(request, approvals=(approve(desk, keyring, bundle=b"other"),)))
+    elsewhere = approve(desk, keyring, bundle=b"other")
+    with pytest.raises(ApprovalNeededError, match="0 of 2"):
+        sign(replace(request, approvals=(elsewhere, elsewhere)))
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"platform": "p2"}, "platform"), ({"build": "npu"}, "build"), ({"model": "artifact"}, "model"),
-     ({"artifact": "model"}, "artifact")],
+    [
+        ({"platform": "p2"}, "platform"),
+        ({"build": "npu"}, "build"),
+        ({"model": "artifact"}, "model"),
+        ({"artifact": "model"}, "artifact"),
+    ],
 )
-def test_evidence_about_something_else(
-    keyring: KeyRing, tmp_path: Path, change: dict[str, object], said: str
-) -> None:
+def test_evidence_about_something_else(keyring: KeyRing, tmp_path: Path, change: dict[str, object], said: str) -> None:
     from nwmctl.domain.digest import digest_bytes
 
     for name in ("model", "artifact"):
@@ -179,9 +185,7 @@ def test_an_expired_certificate_is_noticed_before_vehicles_do(keyring: KeyRing, 
         request_signature(desk.replaced(at_us=desk.request.at_us + 6 * 366 * 86_400_000_000))
 
 
-def test_a_process_that_gives_no_answer(
-    keyring: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_gives_no_answer(keyring: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = lay_out(tmp_path, keyring)
     monkeypatch.setattr(signer, "_MODULE", "nwmctl.trust.no_such_module")
     with pytest.raises(SigningProcessError, match="no answer") as failed:
