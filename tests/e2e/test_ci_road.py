@@ -123,6 +123,21 @@ def test_the_junit_report_is_well_formed_and_complete(jobs: Jobs, platform: str)
         assert len(suite.findall("testcase/skipped")) == int(suite.attrib["skipped"])
 
 
+def only_private(keys: Path, folder: Path, *roles: str) -> Path:
+    """A copy of a key folder without the private keys of other roles."""
+    shutil.copytree(keys, folder)
+    for path in folder.glob("*.pem"):
+        if path.stem not in roles:
+            path.unlink()
+    return folder
+
+
+def test_the_publishing_host_needs_no_key_that_signs_bundles(jobs: Jobs, tmp_path: Path) -> None:
+    keys = only_private(jobs.base.keys, tmp_path / "keys", "root", "targets", "snapshot", "timestamp")
+    jobs.run("metadata", "publish", "--from", jobs.root / "parts", "--keys", keys).ok()
+    assert listed(jobs.workspace("metadata") / "mirrors" / "local")
+
+
 # --- a set with a hole or a mismatch: refused, and nothing has changed --------------------------------------------
 
 
@@ -146,10 +161,12 @@ def _damaged(jobs: Jobs, parts: Path) -> None:
 
 
 def _other_release(jobs: Jobs, parts: Path) -> None:
+    """Built with a key folder in which only the private key for bundles is left, as docs/ci.md advises."""
     shutil.rmtree(parts / "second")
     other = Jobs(parts.parent / "other", jobs.base.keys)
     other.base.project.edit_release(lambda release: release.update(sequence=30))
-    other.run("second", "bundle", "--platform", "second", "--out", parts).ok()
+    keys = only_private(jobs.base.keys, parts.parent / "build-keys", "release")
+    other.run("second", "bundle", "--platform", "second", "--out", parts, "--keys", keys).ok()
 
 
 def _renamed_part(jobs: Jobs, parts: Path) -> None:
