@@ -297,6 +297,7 @@ def policy_plain(*, driving: bool = False) -> dict[str, Any]:
 
     real = rules("bench")
     real["closed_loop"] = {"weakest": "bench", "margins": dict(DRIVING)}
+    real["latency"] = {"weakest": "bench", "margins": {"latency_p99_ms": 50.0}}
     return {
         "schema": "nwmctl.policy/1",
         "name": "test",

@@ -6,7 +6,7 @@ answer is checked against what it was asked, so that a wrong driver is found whe
 
 from __future__ import annotations
 
-from nwmctl.errors import CompileFailedError
+from nwmctl.errors import CompileFailedError, NwmError
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Toolchain
 
@@ -16,7 +16,16 @@ def compile_build(toolchain: Toolchain, request: CompileRequest) -> Compiled:
 
     Raises ToolchainError, MissingError and InputError subclasses, as ``Toolchain.compile`` does.
     """
-    compiled = toolchain.compile(request)
+    try:
+        compiled = toolchain.compile(request)
+    except NwmError:
+        raise
+    except Exception as problem:  # drivers come from other packages too
+        raise CompileFailedError(
+            f"the driver '{toolchain.name}' failed",
+            why=f"{type(problem).__name__}: {problem}",
+            next="report this as a defect of the driver",
+        ) from problem
     for part in (compiled, compiled.twin):
         if part is not None:
             _check(toolchain.name, request, part)

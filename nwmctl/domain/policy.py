@@ -145,7 +145,10 @@ def _reason(rule: Rule | None, results: list[CheckResult]) -> tuple[str, str] | 
     if not passed:
         if not rule.required:
             return None
-        said = next((result for result in results if result.verdict is Verdict.NOT_RUN), None)
+        # Results of what could not run come in the order of their strength: a rule that only the hardware satisfies is
+        # settled by the last of them.
+        unrun = [result for result in results if result.verdict is Verdict.NOT_RUN]
+        said = (unrun[-1] if rule.weakest.satisfies(Obtained.BENCH) else unrun[0]) if unrun else None
         return f"not_run: {said.summary if said else 'no result'}", (said.next if said else "") or _settle(rule.weakest)
     best = max(passed, key=lambda result: result.obtained.strength)
     if not best.obtained.satisfies(rule.weakest):

@@ -132,7 +132,7 @@ def _judge(
     if virtual and not manifest.virtual_only:
         found += _lacks(manifest.platform, policy.real, evidence)
         approvals = max(approvals, policy.real.approvals)
-    if not virtual and manifest.virtual_only:
+    if not virtual and manifest.virtual_only and not found:
         reason = "the bundle says that its evidence is enough for virtual fleets only"
         found.append((reason, "put the bundle together again for this fleet"))
     if found:
