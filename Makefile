@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The Arm runtime that executes under qemu-user comes from the package index like everything else; without qemu or
+# without it the emulated checks say `not_run` and why.
+EMULATION := if command -v qemu-aarch64-static > /dev/null; then $(BIN)/python -m nwmctl.toolchains.emulation install; fi
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TRAIN := $(VENV)/.ready-train
@@ -39,21 +42,20 @@ train: $(READY_TRAIN)
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute the first time)"
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; set PYTHON=..."'
-	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable '.[iree]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --editable '.[iree]'
+	@$(EMULATION)
+	@touch $@
 
-# The Arm runtime that executes under qemu-user comes from the package index like everything else; without it the
-# emulated checks say `not_run` and why.
 $(READY_DEV): $(READY)
-	$(INSTALL) --editable '.[iree,dev]'
-	-$(BIN)/python -m nwmctl.toolchains.emulation install
-	touch $@
+	@$(INSTALL) --editable '.[iree,dev]'
+	@$(BIN)/python -m nwmctl.toolchains.emulation install
+	@touch $@
 
 $(READY_TRAIN): $(READY_DEV)
-	$(INSTALL) --editable '.[iree,dev,train]'
-	touch $@
+	@$(INSTALL) --editable '.[iree,dev,train]'
+	@touch $@
 
 clean:
 	rm -rf .nwmctl dist build .mypy_cache .ruff_cache .pytest_cache

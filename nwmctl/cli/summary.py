@@ -95,7 +95,7 @@ def _artifact_table(rows: tuple[ArtifactRow, ...]) -> Table:
     for row in rows:
         manifest = row.manifest
         asked = "" if manifest.found_precision is manifest.recipe.precision else f" (asked {manifest.recipe.precision})"
-        note = f"jit in the car, driver {manifest.needs.driver}" if manifest.jit_in_vehicle else ""
+        note = f"jit, driver {manifest.needs.driver}" if manifest.jit_in_vehicle else ""
         table.add_row(
             f"{row.platform} {row.build}",
             f"{manifest.recipe.toolchain} {manifest.toolchain_version.rpartition(' ')[2]}",
