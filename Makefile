@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # The Arm runtime that executes under qemu-user comes from the package index like everything else; without qemu or
 # without it the emulated checks say `not_run` and why.
-EMULATION := if command -v qemu-aarch64-static > /dev/null; then $(BIN)/python -m nwmctl.toolchains.emulation install; fi
+EMULATION := if command -v qemu-aarch64-static > /dev/null; then $(BIN)/python -m nwmctl.toolchains.emulation install || true; fi
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TRAIN := $(VENV)/.ready-train
@@ -50,7 +50,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_DEV): $(READY)
 	@$(INSTALL) --editable '.[iree,dev]'
-	@$(BIN)/python -m nwmctl.toolchains.emulation install
+	-@$(BIN)/python -m nwmctl.toolchains.emulation install
 	@touch $@
 
 $(READY_TRAIN): $(READY_DEV)
