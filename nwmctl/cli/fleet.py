@@ -54,6 +54,7 @@ def start(
     from nwmctl.app.session import open_session
     from nwmctl.cli.running import run_with_view
 
+    _check_faults(faults)
     purpose = f"nwmctl rollout start {release.name}"
     with open_session(settings_of(workspace, keys, platforms), release, purpose) as session:
         opened = open_campaign(session.project, session.workspace, session.parts.clock)
@@ -97,6 +98,7 @@ def resume(
     json_: JsonOption = False,
 ) -> None:
     """Go on after a pause; failures so far are accepted."""
+    _check_faults(faults)
     _follow_and_show(workspace, _change("resume", campaign, reason, workspace).name, follow, json_, faults)
 
 
@@ -242,6 +244,14 @@ def _change(verb: str, campaign: str | None, reason: str, workspace: Path | None
         name = campaign_named(database, campaign, now_us).name
         actions[verb](database, name, reason, now_us)
         return campaign_named(database, name, now_us)
+
+
+def _check_faults(text: str) -> None:
+    """Raise FaultPlanError before anything is changed."""
+    if text:
+        from nwmctl.vehicle.faults import plan_from_text
+
+        plan_from_text(text)
 
 
 def _follow_and_show(workspace: Path | None, name: str, follow: bool, as_json: bool, faults: str = "") -> None:

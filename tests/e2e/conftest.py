@@ -37,3 +37,16 @@ def _deployed(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) 
 def deployed(_deployed: Place, tmp_path: Path) -> Place:
     """A copy of a place where the release was deployed to the three vehicles."""
     return _deployed.copy(tmp_path / "deployed")
+
+
+@pytest.fixture(scope="session")
+def _published(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) -> Place:
+    made = Place.new(tmp_path_factory.mktemp("published") / "place", development_keys)
+    made.run("publish", made.project.release).ok()
+    return made
+
+
+@pytest.fixture
+def published(_published: Place, tmp_path: Path) -> Place:
+    """A copy of a place where the release was published and no vehicle knows of it yet."""
+    return _published.copy(tmp_path / "published")
