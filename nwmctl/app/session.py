@@ -134,6 +134,7 @@ def open_session(
     project = load_project(path, settings.platforms)
     workspace = settings.open()
     with workspace.locked(purpose):
+        workspace.store().sweep()
         _refuse_full_disk(workspace)
         keys = deployment_keys(settings, virtual=project.release.fleet.virtual)
         secret = passphrase(passphrase_env)

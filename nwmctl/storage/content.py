@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,14 @@ class ContentStore:
         """An empty folder on the store's file system, removed at the end."""
         with tempfile.TemporaryDirectory(dir=self._tmp, prefix="scratch-") as folder:
             yield Path(folder)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left unfinished. Only for whoever holds the workspace alone."""
+        for left in self._tmp.iterdir():
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def _place(self, digest: Digest) -> Path:
         return self._objects / digest.hex[:2] / digest.hex[2:]

@@ -8,7 +8,7 @@ import pytest
 
 from nwmctl.app.clock import SystemClock
 from nwmctl.trust.keys import KeyRole, init_keys
-from tests.e2e.command import Place
+from tests.e2e.command import Place, tree
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,12 @@ def _deployed(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) 
     made = Place.new(tmp_path_factory.mktemp("deployed") / "place", development_keys)
     made.deploy().ok()
     return made
+
+
+@pytest.fixture(scope="session")
+def undisturbed(_deployed: Place) -> frozenset[str]:
+    """The names of what an undisturbed deployment publishes; the files' digests are in their names."""
+    return frozenset(tree(_deployed.workspace / "mirrors" / "local" / "targets"))
 
 
 @pytest.fixture
