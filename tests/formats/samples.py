@@ -1,0 +1,114 @@
+"""One small document of every schema, with every field away from its default where that is possible."""
+
+from __future__ import annotations
+
+from nwmctl.domain.artifact import ArtifactManifest, Port, Precision, Recipe, RuntimeNeeds
+from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget, ChassisFile, Payload
+from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
+from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
+from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
+from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole
+from nwmctl.domain.model import Channel, FileEntry, ModelCard, ModelContract, ModelReference, TensorSpec, TrainingStage
+from nwmctl.domain.platform import (
+    Budget,
+    Build,
+    Catalogue,
+    Chip,
+    PlatformProfile,
+    Role,
+    Seat,
+    Slots,
+    Variant,
+    VehicleModel,
+)
+from nwmctl.domain.policy import FleetRules, Policy, Rule
+from nwmctl.domain.release import FleetReference, Gate, Mirror, Release, Tighten, Trust, WaveSpec
+from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
+from nwmctl.domain.train import BundleFile, BundleResult
+
+
+def digest(name: str) -> Digest:
+    return digest_bytes(name.encode())
+
+
+def figure(value: float | None, unit: str, confidence: Confidence = Confidence.PUBLIC) -> Figure:
+    return Figure(value, unit, "a data sheet", confidence)
+
+
+RECIPE = Recipe("iree", Precision.FP16, {"arch": "sm_87", "level": 3, "share": 0.5, "tiling": True})
+CHASSIS = Chassis(
+    figure(3.0, "m"), figure(14.0, "rad/rad"), figure(0.5, "rad"), figure(4.0, "m/s2"), figure(8.0, "m/s2"),
+    figure(0.125, "s"),
+)  # fmt: skip
+_KEY = f"ed25519:{'0' * 64}"
+_RULES = FleetRules({"*": {"parity": Rule(Obtained.BENCH, False, {"steer.max_abs": 0.005})}}, 2)
+_CHANNEL = Channel("steer", "rad", -0.5, 0.5)
+_GATE = Gate(0.9, 0.1, 0.5, 2.0)
+
+SAMPLES: tuple[object, ...] = (
+    RECIPE,
+    ModelCard(
+        "nwm", "2.5", "a network", 681128,
+        ModelContract(
+            (TensorSpec("ego", "float32", ("B", 4, 1), (_CHANNEL,), "own motion"),),
+            (TensorSpec("control", "float32", ("B", 1), (_CHANNEL,), "commands"),), 5.0, "steering",
+        ),
+        (TrainingStage("supervised", "drives", (7, 12), {"loss": 0.25}),),
+        {"weights": FileEntry("model.onnx", digest("weights"), 10)}, "Apache-2.0", ("a simulator's roads only",),
+    ),
+    ArtifactManifest(
+        digest("card"), RECIPE, digest("payload"), 10, "iree-vmfb", ("iree-compile", "model.mlir"), "compiler 3.13.0",
+        "sm_87", {"mma": 111}, Precision.FP16, RuntimeNeeds("runtime", "3.13.0", ("--flag=1",), "540.4.0"), True,
+        ("a note",), (Port("ego", "float32", (1, 4, 1)),), (Port("control", "float32", (1, 1)),),
+    ),
+    Evidence(
+        digest("card"), digest("manifest"), "nt2.0", "quad-orin/gpu",
+        (
+            CheckResult(
+                Check.PARITY, Verdict.PASSED, Obtained.PROXY, "compared",
+                (ResultFigure("steer.max_abs", 0.001, "rad", Obtained.PROXY, 0.005),), "nothing", (1, 2),
+            ),
+        ),
+    ),
+    Policy("example", 1, FleetRules({"*": {"contract": Rule(Obtained.PROXY)}}), _RULES),
+    PlatformProfile(
+        "nt9", "NT9", "nt90", "a generation",
+        (Chip("chip", "a chip", figure(200.0, "GB/s"), figure(None, "GB", Confidence.UNKNOWN), {}, ("sm_87",)),),
+        (
+            Variant(
+                "single", "single", (Seat(Role.MAIN, "chip", 2, "a report", Confidence.ASSUMED),),
+                (Build("gpu", "chip", "gpu", (Role.MAIN,), (RECIPE,), "a note"),), "a report", Confidence.DERIVED,
+            ),
+        ),
+        Budget(figure(50.0, "ms"), figure(4096.0, "MB"), figure(0.5, "share")), Slots("/a", "/b"), "540.4.0",
+        "a guess", Confidence.ASSUMED,
+    ),
+    Catalogue(
+        (VehicleModel("et9", "ET9", "NIO", "nt9", "single", "Cedar", CHASSIS, "a page", Confidence.PUBLIC),),
+    ),
+    Release(
+        "nwm-9", 20, ModelReference("model", digest("card")), ModelReference("old", digest("old")), ("nt9",), "policy.yaml",
+        Trust((_KEY,), (_KEY,)), FleetReference("showroom", "fleet.csv", True, 10),
+        (WaveSpec("canary", _GATE, per_model=1), WaveSpec("rest", _GATE, share=1.0)),
+        (Mirror("far", "sftp://a@b:22/c", "ssh-ed25519 AAAA", "id"),), Tighten(_RULES.platforms, 1), 2, 1.5,
+    ),
+    BundleManifest(
+        "nwm-9", BundleKind.RETURN, 21, "nt9", "nt90", ("single",), digest("card"), "2.5", digest("policy"),
+        (Payload("payload-1.iree-vmfb", digest("payload"), 10, "single", "gpu", digest("m"), digest("e")),),
+        (ChassisFile("chassis-et9.json", digest("chassis"), 20, "et9"),), True,
+    ),
+    BundleTarget("nwm-9", BundleKind.RELEASE, 20, "nt9", "nt90", ("single",), True),
+    BundleResult(
+        "nwm-9", 20, "nt9", digest("card"), digest("old"), digest("policy"), (digest("e"),),
+        (BundleFile(BundleKind.RELEASE, "nwm-9.swu", digest("swu"), 10, 20, digest("m"), digest("card")),),
+    ),
+    KeyRingDocument(True, 1_700_000_000_000_000, (KeyEntry(KeyRole.RELEASE, "file:a.pem", "rsa3072:0", "a.crt", "b.crt"),)),
+    ChassisAdaptation("et9", "nt9", CHASSIS, probe(CHASSIS)),
+    SigningRequest(
+        "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret"
+    ),
+    SigningResult("00", digest("d"), digest("b"), digest("p"), _KEY, (_KEY,), True, True),
+    SigningRefusal("SigningRefusedError", "what", "why", "next"),
+    Approval(digest("b"), "looked at it"),
+)  # fmt: skip
