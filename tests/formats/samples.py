@@ -88,7 +88,8 @@ SAMPLES: tuple[object, ...] = (
         (VehicleModel("et9", "ET9", "NIO", "nt9", "single", "Cedar", CHASSIS, "a page", Confidence.PUBLIC),),
     ),
     Release(
-        "nwm-9", 20, ModelReference("model", digest("card")), ModelReference("old", digest("old")), ("nt9",), "policy.yaml",
+        "nwm-9", 20, ModelReference("model", digest("card")), ModelReference("old", digest("old")), ("nt9",),
+        "policy.yaml",
         Trust((_KEY,), (_KEY,)), FleetReference("showroom", "fleet.csv", True, 10),
         (WaveSpec("canary", _GATE, per_model=1), WaveSpec("rest", _GATE, share=1.0)),
         (Mirror("far", "sftp://a@b:22/c", "ssh-ed25519 AAAA", "id"),), Tighten(_RULES.platforms, 1), 2, 1.5,
@@ -103,7 +104,9 @@ SAMPLES: tuple[object, ...] = (
         "nwm-9", 20, "nt9", digest("card"), digest("old"), digest("policy"), (digest("e"),),
         (BundleFile(BundleKind.RELEASE, "nwm-9.swu", digest("swu"), 10, 20, digest("m"), digest("card")),),
     ),
-    KeyRingDocument(True, 1_700_000_000_000_000, (KeyEntry(KeyRole.RELEASE, "file:a.pem", "rsa3072:0", "a.crt", "b.crt"),)),
+    KeyRingDocument(
+        True, 1_700_000_000_000_000, (KeyEntry(KeyRole.RELEASE, "file:a.pem", "rsa3072:0", "a.crt", "b.crt"),)
+    ),
     ChassisAdaptation("et9", "nt9", CHASSIS, probe(CHASSIS)),
     SigningRequest(
         "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret"
