@@ -168,6 +168,10 @@ class DatabaseUnusableError(InputError):
     """The database file cannot be opened, is damaged, or its disk is full."""
 
 
+class DatabaseDriverMissingError(MissingError):
+    """The database's server needs a package that is not installed."""
+
+
 class DatabaseFailedError(NwmError):
     """The database refused a statement: a defect of nwmctl."""
 
@@ -695,6 +699,12 @@ class CampaignOverError(ConflictError):
 
 class CampaignStoppedError(RefusedError):
     """A campaign that is being followed was paused or aborted, by a gate or by a person."""
+
+
+class InterruptedByUserError(NwmError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class NoLocalFleetError(InputError):

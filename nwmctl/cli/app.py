@@ -67,13 +67,15 @@ _LineProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Entry point: run a command, turn refusals into their exit codes (docs/exit-codes.md)."""
     from nwmctl.cli.common import emit_error, hold_output, release_output
-    from nwmctl.errors import ExitCode, NwmError
+    from nwmctl.errors import ExitCode, InterruptedByUserError, NwmError
 
     code = int(ExitCode.OK)
     hold_output()
     try:
         result = typer.main.get_command(app)(prog_name="nwmctl", standalone_mode=False)
         code = result if isinstance(result, int) else int(ExitCode.OK)
+        if code == ExitCode.INTERRUPTED:  # typer has caught it already
+            raise KeyboardInterrupt
         release_output()
         sys.stdout.flush()
     except NwmError as problem:
@@ -83,7 +85,12 @@ def main() -> None:
         _refuse_line(problem)
         code = int(ExitCode.USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted\n")
+        stopped = InterruptedByUserError(
+            "interrupted",
+            why="Ctrl-C was pressed, or the process was asked to stop",
+            next="`nwmctl runs list` names the run that `nwmctl deploy --resume RUN` goes on with",
+        )
+        emit_error(stopped, "--json" in sys.argv)
         code = int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has left (`| head`): nothing is wrong.
