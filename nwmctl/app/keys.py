@@ -32,7 +32,7 @@ def sign_document(kind: str, path: Path, keys: Path, passphrase_env: str | None 
     data = read_file(path, kind)
     signer = load_keyring(keys).signer(role, passphrase(passphrase_env))
     written = path.with_name(path.name + ".sig")
-    write_atomically(written, sign_dsse(data, payload_type, signer))
+    _write(written, sign_dsse(data, payload_type, signer))
     return written, signer.public
 
 
@@ -40,13 +40,17 @@ def approve_bundle(bundle: str, note: str, keys: Path, out: Path, passphrase_env
     """Sign a person's yes to the bundle with this digest; gives the public key. Raises InputError subclasses."""
     approval = Approval(Digest.parse(bundle), note)
     signer = load_keyring(keys).signer(KeyRole.SAFETY, passphrase(passphrase_env))
+    _write(out, sign_dsse(documents.encode(approval), APPROVAL_TYPE, signer))
+    return signer.public
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
-        write_atomically(out, sign_dsse(documents.encode(approval), APPROVAL_TYPE, signer))
+        write_atomically(path, data)
     except OSError as problem:
         raise OutputUnwritableError(
-            f"'{out}' cannot be written", why=problem.strerror or str(problem), next="choose another path"
+            f"'{path}' cannot be written", why=problem.strerror or str(problem), next="choose another path"
         ) from problem
-    return signer.public
 
 
 def passphrase(variable: str | None) -> bytes | None:
