@@ -12,6 +12,10 @@ import secrets
 
 import pytest
 
+from tests.postgres import postgres, stores
+
+__all__ = ["postgres", "stores"]
+
 SAMPLE = 4
 
 

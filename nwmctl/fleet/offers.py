@@ -78,6 +78,9 @@ class Offer:
 
 def known_vehicle(reader: Reader, vin: str) -> Known | None:
     """The vehicle of that VIN, or None."""
+    if "\0" in vin:
+        # Anybody may ask for anything, and a text with a zero is an error to some databases.
+        return None
     row = reader.one(
         "SELECT v.vin, v.token_sha256, f.poll_s FROM vehicle v JOIN fleet f ON f.name = v.fleet WHERE v.vin = :vin",
         vin=vin,

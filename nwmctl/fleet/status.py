@@ -13,6 +13,7 @@ from nwmctl.domain.campaign import CampaignState, WaveCounts, WaveState
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import UnknownVehicleError
 from nwmctl.fleet.controller import gate_says, wave_counts
+from nwmctl.fleet.offers import known_vehicle
 from nwmctl.fleet.records import CampaignRecord, WaveRecord, all_campaigns, campaign_by_name, waves_of
 from nwmctl.fleet.tally import Counts, counted
 from nwmctl.storage.database import Database, Reader
@@ -99,7 +100,7 @@ def all_status(database: Database, now_us: int) -> tuple[CampaignStatus, ...]:
 def story(database: Database, vin: str) -> tuple[StoryLine, ...]:
     """Everything that is known to have happened to a vehicle, in order. Raises UnknownVehicleError."""
     reader = database.reader
-    if reader.one("SELECT 1 FROM vehicle WHERE vin = :vin", vin=vin) is None:
+    if known_vehicle(reader, vin) is None:
         raise UnknownVehicleError(
             f"there is no vehicle {vin}", why="it is in no inventory", next="import the fleet's inventory"
         )

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from nwmctl.domain.clock import Clock
 from nwmctl.errors import (
     ConflictError,
+    DatabaseUnusableError,
     DdiFormatError,
     InputError,
     NwmError,
@@ -106,7 +107,7 @@ def _status_of(problem: NwmError) -> int:
             return 400
         case UnknownVehicleError() | UnknownCampaignError():
             return 404
-        case WriterClosedError():
+        case WriterClosedError() | DatabaseUnusableError():
             return 503
         case ConflictError():
             # A compare-and-set that lost: the client's next try sees the new state.

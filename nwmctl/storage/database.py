@@ -5,8 +5,8 @@ Knows how to talk to a database, and nothing about what is stored: each owner ro
 that SQLite and PostgreSQL share; a ``Dialect`` supplies the connection and the few differences.
 
 Invariants: one connection per thread; a writing transaction takes the write lock at once (no later upgrade that could
-deadlock); it commits as a whole or not at all; a database written by a newer nwmctl is refused; no exception of a
-driver leaves this module.
+deadlock); it commits as a whole or not at all, and after a refused statement not at all (a savepoint confines that);
+a database written by a newer nwmctl is refused; no exception of a driver leaves this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from nwmctl.errors import DatabaseTooNewError, NwmError
+from nwmctl.errors import DatabaseFailedError, DatabaseTooNewError, NwmError
 
 Value = int | float | str | None
 Row = tuple[Any, ...]
@@ -28,10 +28,14 @@ class Dialect(Protocol):
 
     name: str
     begin: str
-    """The statement that begins a writing transaction."""
+    """What begins a writing transaction and waits until it is the only one."""
 
     def connect(self) -> Any:
         """A new connection, ready for use."""
+        ...
+
+    def usable(self, connection: Any) -> bool:
+        """Whether a connection can still be used; else the next use makes a new one."""
         ...
 
     def translate(self, sql: str) -> str:
@@ -99,6 +103,10 @@ class Reader:
 class Transaction(Reader):
     """A reader that may also write; everything becomes durable together when the context ends."""
 
+    _spoiled = False
+    """A statement was refused, so what the transaction holds is not what its code meant. PostgreSQL would drop it
+    without a word at COMMIT, SQLite would keep it; here both refuse."""
+
     def execute(self, sql: str, **parameters: Value) -> int:
         """Run one statement; gives the number of rows it changed."""
         try:
@@ -118,13 +126,25 @@ class Transaction(Reader):
     def savepoint(self) -> Iterator[None]:
         """A part that can fail alone: an exception undoes it, leaves the rest of the transaction, and goes on up."""
         self.execute("SAVEPOINT part")
+        before = self._spoiled
         try:
             yield
+            self.refuse_spoiled()
         except BaseException:
             self.execute("ROLLBACK TO SAVEPOINT part")
             self.execute("RELEASE SAVEPOINT part")
+            self._spoiled = before
             raise
         self.execute("RELEASE SAVEPOINT part")
+
+    def refuse_spoiled(self) -> None:
+        """Raise DatabaseFailedError if a statement was refused and the work went on all the same."""
+        if self._spoiled:
+            raise _defect("a transaction went on after a refused statement", "it would be half of what is meant")
+
+    def _refuse(self, problem: Exception) -> NoReturn:
+        self._spoiled = True
+        super()._refuse(problem)
 
 
 class Database:
@@ -134,7 +154,7 @@ class Database:
         self.dialect = dialect
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list[Any] = []
+        self._connections: list[tuple[threading.Thread, Any]] = []
         self._spelled: dict[str, str] = {}
 
     @property
@@ -145,17 +165,23 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A writing transaction: commits at the end, rolls back on any exception. Does not nest."""
-        connection = self._connection()
-        session = Transaction(connection, self.dialect, self._spelled)
-        session.execute(self.dialect.begin)
+        session = Transaction(self._connection(), self.dialect, self._spelled)
+        local = self._local
+        if getattr(local, "writing", False):
+            raise _defect("a transaction was begun inside another one", "it would end together with the inner one")
+        local.writing = True
         try:
+            session.execute(self.dialect.begin)
             yield session
+            session.refuse_spoiled()
             session.execute("COMMIT")
         except BaseException:
-            # A failed COMMIT may have ended the transaction already; the first error is the one to tell.
+            # A failed BEGIN or COMMIT may have ended the transaction already; the first error is the one to tell.
             with suppress(NwmError):
                 session.execute("ROLLBACK")
             raise
+        finally:
+            local.writing = False
 
     def migrate(self, migrations: Iterable[Migration]) -> None:
         """Bring the tables up to date, in one transaction. Raises DatabaseTooNewError; then nothing has changed."""
@@ -182,7 +208,7 @@ class Database:
     def close(self) -> None:
         """Close the connections of all threads. Nothing may be running."""
         with self._lock:
-            for connection in self._connections:
+            for _, connection in self._connections:
                 connection.close()
             self._connections.clear()
             self._local = threading.local()
@@ -195,7 +221,7 @@ class Database:
 
     def _connection(self) -> Any:
         found = getattr(self._local, "connection", None)
-        if found is None:
+        if found is None or not self.dialect.usable(found):
             try:
                 found = self.dialect.connect()
             except NwmError:
@@ -205,10 +231,28 @@ class Database:
                 if refusal is None:
                     raise
                 raise refusal from problem
-            with self._lock:
-                self._connections.append(found)
+            self._keep(found)
             self._local.connection = found
         return found
+
+    def _keep(self, connection: Any) -> None:
+        """Note a connection for ``close``, and close those of threads that have ended: a server has only so many."""
+        with self._lock:
+            kept, ended = [(threading.current_thread(), connection)], []
+            for thread, known in self._connections:
+                if thread.is_alive() and self.dialect.usable(known):
+                    kept.append((thread, known))
+                else:
+                    ended.append(known)
+            self._connections = kept
+        for known in ended:
+            known.close()
+
+
+def _defect(what: str, why: str) -> DatabaseFailedError:
+    return DatabaseFailedError(
+        what, why=why, next="this is a defect of nwmctl: report it with the command that led here"
+    )
 
 
 def _by_owner(migrations: Iterable[Migration]) -> dict[str, Sequence[Migration]]:

@@ -41,6 +41,10 @@ class SqliteDialect:
             raise
         return connection
 
+    def usable(self, connection: sqlite3.Connection) -> bool:
+        """A file stays where it is."""
+        return True
+
     def translate(self, sql: str) -> str:
         """SQLite takes ``:name`` as it is; a row id needs no more than the integer primary key."""
         return sql.replace("AUTO_ID", "INTEGER PRIMARY KEY")

@@ -102,10 +102,12 @@ def write_inventory(path: Path, vehicles: Iterable[tuple[str, str, str]], sequen
     return path
 
 
-def fleet_database(folder: Path, per_model: int = 3, made: Release | None = None) -> Database:
-    """A database with a fleet, and with a release enabled."""
+def fleet_database(
+    folder: Path, per_model: int = 3, made: Release | None = None, database: Database | None = None
+) -> Database:
+    """A database (a file in ``folder``, or the empty one given) with a fleet, and with a release enabled."""
     made = made or release()
-    database = open_sqlite(folder / "fleet.db")
+    database = database or open_sqlite(folder / "fleet.db")
     database.migrate(MIGRATIONS)
     inventory = write_inventory(folder / "fleet.csv", vins(per_model))
     import_inventory(database, inventory, catalogue(), fleet=made.fleet.name, virtual=True, now_us=T0, token_for=token)

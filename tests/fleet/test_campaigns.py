@@ -31,13 +31,14 @@ from nwmctl.fleet.status import fleet_counts, status, story
 from nwmctl.storage.database import Database
 from tests.fleet import house
 from tests.fleet.house import SECOND, T0, act, finish, say, state_of, wave_vins
+from tests.postgres import Stores
 
 NAME = "test-10"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = house.fleet_database(tmp_path)
+def database(tmp_path: Path, stores: Stores) -> Database:
+    database = house.fleet_database(tmp_path, database=stores.open())
     create_campaign(database, house.release(), T0)
     start(database, NAME, T0)
     return database
@@ -81,8 +82,8 @@ def test_creating_and_starting_twice_is_harmless(database: Database) -> None:
         start(database, "test-11", T0)
 
 
-def test_no_campaign_without_every_bundle(tmp_path: Path) -> None:
-    database = house.fleet_database(tmp_path)
+def test_no_campaign_without_every_bundle(tmp_path: Path, stores: Stores) -> None:
+    database = house.fleet_database(tmp_path, database=stores.open())
     other = house.release(20)
     with pytest.raises(BundleSetIncompleteError, match="not enabled"):
         create_campaign(database, other, T0)
@@ -93,8 +94,8 @@ def test_no_campaign_without_every_bundle(tmp_path: Path) -> None:
     assert database.reader.all("SELECT * FROM ledger WHERE sequence >= 20") == []
 
 
-def test_one_sequence_never_stands_for_two_contents(tmp_path: Path) -> None:
-    database = house.fleet_database(tmp_path)
+def test_one_sequence_never_stands_for_two_contents(tmp_path: Path, stores: Stores) -> None:
+    database = house.fleet_database(tmp_path, database=stores.open())
     made = house.release()
     enable_release(database, made, house.CONTENT, house.bundles(made), T0)
     with pytest.raises(SequenceTakenError, match="10"):
@@ -107,8 +108,8 @@ def test_one_sequence_never_stands_for_two_contents(tmp_path: Path) -> None:
     claim_sequence(database, house.release(12), house.digest("next"))
 
 
-def test_weak_evidence_never_reaches_a_real_fleet(tmp_path: Path) -> None:
-    database = house.fleet_database(tmp_path)
+def test_weak_evidence_never_reaches_a_real_fleet(tmp_path: Path, stores: Stores) -> None:
+    database = house.fleet_database(tmp_path, database=stores.open())
     inventory = house.write_inventory(tmp_path / "real.csv", [("REAL1", "et7", "Banyan")])
     real = house.release(fleet=FleetReference("real", "real.csv"))
     import_inventory(
@@ -118,9 +119,9 @@ def test_weak_evidence_never_reaches_a_real_fleet(tmp_path: Path) -> None:
         create_campaign(database, real, T0)
 
 
-def test_a_fleet_that_needs_nothing(tmp_path: Path) -> None:
+def test_a_fleet_that_needs_nothing(tmp_path: Path, stores: Stores) -> None:
     old = house.release(1)
-    database = house.fleet_database(tmp_path, made=old)
+    database = house.fleet_database(tmp_path, made=old, database=stores.open())
     with pytest.raises(NoVehicleError, match="needs"):
         create_campaign(database, old, T0)
     with pytest.raises(NoVehicleError, match="empty"):
@@ -310,10 +311,10 @@ def test_a_newer_campaign_supersedes_and_forbids_the_older_ones_rollback(databas
         rollback(database, NAME, "too late", T0)
 
 
-def test_soaking_waits_for_quiet(tmp_path: Path) -> None:
+def test_soaking_waits_for_quiet(tmp_path: Path, stores: Stores) -> None:
     gate = Gate(min_committed=0.5, max_failed=0.5, soak_s=10)
     made = house.release(waves=(WaveSpec("one", gate, share=1.0),), max_attempts=1)
-    database = house.fleet_database(tmp_path, made=made)
+    database = house.fleet_database(tmp_path, made=made, database=stores.open())
     create_campaign(database, made, T0)
     start(database, NAME, T0)
     vins = wave_vins(database, 1)

@@ -9,12 +9,12 @@ import pytest
 from nwmctl.errors import AuditBrokenError
 from nwmctl.fleet.events import Head, head, verify_chain
 from nwmctl.fleet.schema import MIGRATIONS
-from nwmctl.storage.sqlite import open_sqlite
 from tests.fleet import house
+from tests.postgres import Stores
 
 
-def test_an_empty_chain(tmp_path: Path) -> None:
-    database = open_sqlite(tmp_path / "fleet.db")
+def test_an_empty_chain(stores: Stores) -> None:
+    database = stores.open()
     database.migrate(MIGRATIONS)
     assert verify_chain(database.reader) == Head(0, "0" * 64)
 
@@ -28,8 +28,8 @@ def test_an_empty_chain(tmp_path: Path) -> None:
         "UPDATE event SET vin = 'somebody' WHERE number = 2",
     ],
 )
-def test_tampering_shows(tmp_path: Path, tampering: str) -> None:
-    database = house.fleet_database(tmp_path)
+def test_tampering_shows(tmp_path: Path, stores: Stores, tampering: str) -> None:
+    database = house.fleet_database(tmp_path, database=stores.open())
     assert verify_chain(database.reader) == head(database.reader)
     assert head(database.reader).number == 2
     with database.transaction() as tx:

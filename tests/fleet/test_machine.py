@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.campaign import CampaignState
@@ -21,25 +23,28 @@ from nwmctl.fleet.offers import Act, open_action
 from nwmctl.fleet.records import campaign_by_name
 from nwmctl.fleet.reports import record_report, record_restart
 from nwmctl.fleet.tally import actual, counted
+from nwmctl.storage.database import Database
+from nwmctl.storage.sqlite import open_sqlite
 from tests.fleet import house
+from tests.postgres import Cluster, postgres_stores
 
 VINS = [vin for vin, _, _ in house.vins(2)]
 NAME = "test-10"
 
 
 class CampaignMachine(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, open_database: Callable[[ExitStack, Path], Database]) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.open_database = open_database
+        self.stack = ExitStack()
         self.now_us = house.T0
         self.closed: set[int] = set()
         self.final: dict[int, str] = {}
 
     @initialize()
     def open_campaign(self) -> None:
-        self.database = house.fleet_database(Path(self.folder.name), per_model=2)
-        # The laws do not depend on durability, and disks are slow.
-        self.database._connection().execute("PRAGMA synchronous = OFF")
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.database = house.fleet_database(folder, per_model=2, database=self.open_database(self.stack, folder))
         create_campaign(self.database, house.release(), self.now_us)
         start(self.database, NAME, self.now_us)
 
@@ -124,13 +129,30 @@ class CampaignMachine(RuleBasedStateMachine):
             assert not self.database.reader.all("SELECT 1 FROM assignment WHERE is_open = 1")
 
     def teardown(self) -> None:
-        if hasattr(self, "database"):
-            verify_chain(self.database.reader)
-            self.database.close()
-        self.folder.cleanup()
+        with self.stack:
+            if hasattr(self, "database"):
+                verify_chain(self.database.reader)
 
 
-CampaignMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestCampaigns = CampaignMachine.TestCase
+def in_sqlite(stack: ExitStack, folder: Path) -> Database:
+    database = stack.enter_context(open_sqlite(folder / "fleet.db"))
+    # The laws do not depend on durability, and disks are slow.
+    database._connection().execute("PRAGMA synchronous = OFF")
+    return database
+
+
+def check(open_database: Callable[[ExitStack, Path], Database], examples: int) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        lambda: CampaignMachine(open_database),
+        settings=settings(
+            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def test_the_laws_hold() -> None:
+    check(in_sqlite, 25)
+
+
+def test_the_laws_hold_in_postgresql(postgres: Cluster) -> None:
+    check(lambda stack, folder: stack.enter_context(postgres_stores(postgres)).open(), 10)

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from nwmctl.fleet.schema import MIGRATIONS, OWNER
-from nwmctl.storage.database import Database, Migration, Row
-from nwmctl.storage.sqlite import open_sqlite
+from nwmctl.storage.database import Database, Migration
+from tests.postgres import Stores, tables
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def schema(database: Database) -> list[Row]:
-    rows = database.reader.all("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
-    return [(kind, name, " ".join(sql.split())) for kind, name, sql in rows]
-
-
-def from_golden(path: Path, version: int) -> Database:
+def from_golden(stores: Stores, version: int) -> Database:
     """A database as that version left it."""
-    connection = sqlite3.connect(path)
-    connection.executescript((GOLDEN / f"schema-{version}.sql").read_text())
-    connection.executescript(
-        "CREATE TABLE schema_version (owner TEXT PRIMARY KEY, number INTEGER NOT NULL);"
-        f"INSERT INTO schema_version VALUES ('{OWNER}', {version});"
-    )
-    connection.close()
-    return open_sqlite(path)
+    database = stores.open(f"from_{version}")
+    text = (GOLDEN / f"{stores.kind}-{version}.sql").read_text()
+    with database.transaction() as tx:
+        for statement in text.split(";"):
+            if statement.strip():
+                tx.execute(statement)
+        tx.execute("CREATE TABLE schema_version (owner TEXT PRIMARY KEY, number INTEGER NOT NULL)")
+        tx.execute("INSERT INTO schema_version VALUES (:owner, :version)", owner=OWNER, version=version)
+    return database
 
 
-def test_every_released_version_migrates_to_the_fresh_schema(tmp_path: Path) -> None:
-    with open_sqlite(tmp_path / "fresh.db") as fresh:
-        fresh.migrate(MIGRATIONS)
-        for version in range(1, len(MIGRATIONS) + 1):
-            with from_golden(tmp_path / f"{version}.db", version) as old:
-                old.migrate(MIGRATIONS)
-                assert schema(old) == schema(fresh)
+def fresh(stores: Stores, migrations: tuple[Migration, ...]) -> Database:
+    database = stores.open("fresh")
+    database.migrate(migrations)
+    return database
 
 
-def test_a_next_migration_reaches_old_databases(tmp_path: Path) -> None:
+def test_every_released_version_migrates_to_the_fresh_schema(stores: Stores) -> None:
+    today = tables(fresh(stores, MIGRATIONS))
+    assert any("action_one_unclosed" in row for row in today)
+    for version in range(1, len(MIGRATIONS) + 1):
+        old = from_golden(stores, version)
+        old.migrate(MIGRATIONS)
+        assert tables(old) == today
+
+
+def test_a_next_migration_reaches_old_databases(stores: Stores) -> None:
     more = Migration(OWNER, len(MIGRATIONS) + 1, "ALTER TABLE fleet ADD COLUMN note TEXT NOT NULL DEFAULT '';")
-    with from_golden(tmp_path / "old.db", 1) as old, open_sqlite(tmp_path / "fresh.db") as fresh:
-        old.migrate([*MIGRATIONS, more])
-        fresh.migrate([*MIGRATIONS, more])
-        assert schema(old) == schema(fresh)
+    old = from_golden(stores, 1)
+    before = tables(old)
+    old.migrate([*MIGRATIONS, more])
+    assert tables(old) == tables(fresh(stores, (*MIGRATIONS, more))) != before

@@ -15,6 +15,7 @@ from nwmctl.fleet.campaigns import create_campaign
 from nwmctl.fleet.gates import decide, decide_return
 from nwmctl.fleet.waves import plan_quotas, split, vin_hash
 from tests.fleet import house
+from tests.postgres import Stores
 
 GATE = Gate(min_committed=0.9, max_failed=0.1, abort_failed=0.5, soak_s=10)
 SPECS = st.lists(
@@ -67,9 +68,9 @@ def test_the_hash_is_a_promise() -> None:
     assert 0 <= vin_hash("x") < 2**63
 
 
-def test_the_database_plans_as_the_plain_form(tmp_path: Path) -> None:
+def test_the_database_plans_as_the_plain_form(tmp_path: Path, stores: Stores) -> None:
     made = house.release(waves=(WaveSpec("canary", GATE, per_model=2), WaveSpec("some", GATE, share=0.3)))
-    database = house.fleet_database(tmp_path, per_model=17, made=made)
+    database = house.fleet_database(tmp_path, per_model=17, made=made, database=stores.open())
     created = create_campaign(database, made, house.T0)
     rows = database.reader.all("SELECT vin, wave FROM assignment")
     assert dict(rows) == split(made.waves, [(vin, code) for vin, code, _ in house.vins(17)])

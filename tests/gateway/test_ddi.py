@@ -21,6 +21,7 @@ from nwmctl.storage.database import Database
 from nwmctl.storage.group_commit import GroupWriter
 from tests.fakes import FakeClock
 from tests.fleet import house
+from tests.postgres import Cluster, Stores
 
 NAME = "test-10"
 
@@ -57,8 +58,8 @@ class Vehicle:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = house.fleet_database(tmp_path)
+def database(tmp_path: Path, stores: Stores) -> Database:
+    database = house.fleet_database(tmp_path, database=stores.open())
     create_campaign(database, house.release(), house.T0)
     start(database, NAME, house.T0)
     return database
@@ -114,6 +115,8 @@ def test_who_may_ask(vehicle: Vehicle, client: TestClient, database: Database) -
         (vehicle.base, {"Authorization": f"TargetToken {house.token(other)}"}),
         (vehicle.base.replace("default", "elsewhere"), vehicle.headers),
         (vehicle.base + "X", vehicle.headers),
+        # PostgreSQL has no text with a zero in it.
+        (vehicle.base + "%00", vehicle.headers),
     ]
     before = everything(database)
     for path, headers in attempts:
@@ -124,6 +127,15 @@ def test_who_may_ask(vehicle: Vehicle, client: TestClient, database: Database) -
             assert client.post(path + tail, content=b"{}", headers=headers).status_code == 401
         assert client.put(path + "/configData", content=b"{}", headers=headers).status_code == 401
     assert everything(database) == before
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+def test_a_database_server_that_drops_its_connections_costs_one_answer(vehicle: Vehicle, postgres: Cluster) -> None:
+    action = vehicle.action()
+    postgres.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'nwmctl'")
+    # "Come again": a vehicle must not take the failure of a server for a mistake of its own.
+    assert vehicle.say(action, ddi.Execution.CLOSED, ddi.Finished.SUCCESS) == 503
+    assert vehicle.say(action, ddi.Execution.CLOSED, ddi.Finished.SUCCESS) == 200
 
 
 def test_an_action_belongs_to_one_vehicle(vehicle: Vehicle, client: TestClient, database: Database) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from nwmctl.errors import DatabaseFailedError, WriterClosedError
-from nwmctl.storage.database import Migration, Transaction
+from nwmctl.storage.database import Database, Migration, Transaction
 from nwmctl.storage.group_commit import GroupWriter
-from nwmctl.storage.sqlite import open_sqlite
+from tests.postgres import Stores
 
 TABLES = Migration(
     "room",
@@ -22,11 +21,23 @@ TABLES = Migration(
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "fleet.db"
-    with open_sqlite(path) as database:
-        database.migrate([TABLES])
-    return path
+def database(stores: Stores) -> Database:
+    database = stores.open()
+    database.migrate([TABLES])
+    return database
+
+
+@pytest.fixture
+def outside(database: Database, stores: Stores) -> Database:
+    """The same database through connections of its own."""
+    return stores.open()
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[GroupWriter]:
+    writer = GroupWriter(database)
+    yield writer
+    writer.close()
 
 
 def insert(name: str, parent: int | None = None) -> object:
@@ -37,25 +48,20 @@ def insert(name: str, parent: int | None = None) -> object:
     return work
 
 
-def seen_from_outside(path: Path) -> set[str]:
-    connection = sqlite3.connect(path)
-    names = {row[0] for row in connection.execute("SELECT name FROM thing")}
-    connection.close()
-    return names
+def seen_from(outside: Database) -> set[str]:
+    return {row[0] for row in outside.reader.all("SELECT name FROM thing")}
 
 
-def test_acknowledged_means_committed(path: Path) -> None:
-    writer = GroupWriter(open_sqlite(path))
+def test_acknowledged_means_committed(outside: Database, writer: GroupWriter) -> None:
     for number in range(50):
         name = str(number)
         assert writer.submit(insert(name)).result(5) == name
-        assert name in seen_from_outside(path)
-    writer.close()
+        assert name in seen_from(outside)
 
 
-def test_a_burst_shares_commits_and_one_failure_stays_alone(path: Path) -> None:
-    database = open_sqlite(path)
-    writer = GroupWriter(database)
+def test_a_burst_shares_commits_and_one_failure_stays_alone(
+    database: Database, outside: Database, writer: GroupWriter
+) -> None:
     hold, commits = threading.Event(), []
     transaction = database.transaction
 
@@ -70,13 +76,11 @@ def test_a_burst_shares_commits_and_one_failure_stays_alone(path: Path) -> None:
     assert first.result(5)
     results = [future.exception(5) for future in futures]
     assert [type(problem) for problem in results if problem] == [DatabaseFailedError]
-    assert len(seen_from_outside(path)) == 99
+    assert len(seen_from(outside)) == 99
     assert len(commits) <= 3
-    writer.close()
 
 
-def test_a_failing_commit_fails_the_whole_batch(path: Path) -> None:
-    writer = GroupWriter(open_sqlite(path))
+def test_a_failing_commit_fails_the_whole_batch(outside: Database, writer: GroupWriter) -> None:
     hold = threading.Event()
     writer.submit(lambda tx: hold.wait(5))
     # A deferred foreign key is checked by COMMIT itself.
@@ -84,16 +88,14 @@ def test_a_failing_commit_fails_the_whole_batch(path: Path) -> None:
     hold.set()
     assert isinstance(bad.exception(5), DatabaseFailedError)
     assert good.exception(5) is None or isinstance(good.exception(5), DatabaseFailedError)
-    assert seen_from_outside(path) == ({"good"} if good.exception(5) is None else set())
+    assert seen_from(outside) == ({"good"} if good.exception(5) is None else set())
     assert writer.submit(insert("after")).result(5) == "after"
-    writer.close()
 
 
-def test_close_finishes_what_is_queued(path: Path) -> None:
-    writer = GroupWriter(open_sqlite(path))
+def test_close_finishes_what_is_queued(outside: Database, writer: GroupWriter) -> None:
     futures = [writer.submit(insert(str(number))) for number in range(500)]
     writer.close()
     assert all(future.done() for future in futures)
-    assert len(seen_from_outside(path)) == 500
+    assert len(seen_from(outside)) == 500
     with pytest.raises(WriterClosedError):
         writer.submit(insert("late"))
