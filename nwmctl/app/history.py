@@ -10,13 +10,15 @@ from typing import Any, assert_never
 from nwmctl.agent.journal import fold, list_runs, read_journal
 from nwmctl.domain.event import Decided, Event, RunEnded, RunResumed, RunStarted, StepFailed, StepFinished, StepStarted
 from nwmctl.domain.step import StepState
+from nwmctl.errors import VerificationError
 from nwmctl.formats.codec import to_plain
 from nwmctl.storage.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in one row. A run without an end was killed or is still going."""
+    """A run in one row. A run without an end was killed or is still going; one with a damaged journal is listed as
+    such, with nothing else about it."""
 
     run: str
     command: str
@@ -72,7 +74,12 @@ def list_summaries(workspace: Workspace) -> list[RunSummary]:
     """All runs of a workspace, oldest first."""
     rows = []
     for name in list_runs(workspace.runs):
-        history = fold(read_journal(workspace.runs, name))
+        try:
+            history = fold(read_journal(workspace.runs, name))
+        except VerificationError as problem:
+            # One damaged journal must not hide the other runs.
+            rows.append(RunSummary(name, "", "", "damaged", problem.what, 0, 0))
+            continue
         if history.started is None:
             continue
         ended = history.ended

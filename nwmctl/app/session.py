@@ -6,9 +6,10 @@ The workspace lock is held from here, so two commands never run steps in one wor
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nwmctl.agent.graph import upstream
@@ -126,31 +127,46 @@ def open_session(
     *,
     approvals: Sequence[Path] = (),
     passphrase_env: str | None = None,
+    dry_run: bool = False,
 ) -> Iterator[Session]:
     """Read and check everything that the release names, then lock the workspace.
 
-    Raises before anything is changed if an input is wrong.
+    Raises before anything is changed if an input is wrong. For a dry run, a workspace or development keys that are not
+    there yet are made in a temporary folder, so that nothing of it stays.
     """
     project = load_project(path, settings.platforms)
-    workspace = settings.open()
-    with workspace.locked(purpose):
+    with ExitStack() as stack:
+        if dry_run:
+            settings = stack.enter_context(_rehearsal(settings))
+        workspace = settings.open()
+        stack.enter_context(workspace.locked(purpose))
         workspace.store().sweep()
         _refuse_full_disk(workspace)
         keys = deployment_keys(settings, virtual=project.release.fleet.virtual)
         secret = passphrase(passphrase_env)
-        with fleet_database(workspace) as database:
-            parts = Parts(
-                project,
-                workspace,
-                database,
-                keys,
-                SystemClock(),
-                system_sleep,
-                secret.decode() if secret else None,
-                tuple(approvals),
-                settings.compile_timeout_s,
-            )
-            yield Session(settings, workspace, project, path, parts)
+        database = stack.enter_context(fleet_database(workspace))
+        parts = Parts(
+            project,
+            workspace,
+            database,
+            keys,
+            SystemClock(),
+            system_sleep,
+            secret.decode() if secret else None,
+            tuple(approvals),
+            settings.compile_timeout_s,
+        )
+        yield Session(settings, workspace, project, path, parts)
+
+
+@contextmanager
+def _rehearsal(settings: Settings) -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="nwmctl-dry-run-") as folder:
+        if not settings.workspace.exists():
+            settings = replace(settings, workspace=Path(folder) / "workspace")
+        if not settings.development_keys.exists():
+            settings = replace(settings, development_keys=Path(folder) / "keys")
+        yield settings
 
 
 def release_of_run(settings: Settings, run: str) -> Path:
