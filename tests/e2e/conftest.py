@@ -29,7 +29,8 @@ def place(tmp_path: Path, development_keys: Path) -> Place:
 @pytest.fixture(scope="session")
 def _deployed(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) -> Place:
     made = Place.new(tmp_path_factory.mktemp("deployed") / "place", development_keys)
-    made.deploy().ok()
+    done = made.deploy("--json", "--junit", made.folder / "checks.xml").ok()
+    (made.folder / "summary.json").write_text(done.out)
     return made
 
 

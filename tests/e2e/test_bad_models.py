@@ -87,7 +87,12 @@ MODELS: list[tuple[Callable[[Place], None], str, ExitCode, tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("harm", "error", "code", "words"), MODELS, ids=[row[0].__name__[1:] for row in MODELS])
+@pytest.mark.parametrize(
+    ("harm", "error", "code", "words"),
+    # What is not there is asked for again after a while, in case that it comes.
+    [pytest.param(*row, marks=pytest.mark.long if row[2] is ExitCode.REMOTE else ()) for row in MODELS],
+    ids=[row[0].__name__[1:] for row in MODELS],
+)
 def test_a_model_that_is_not_what_was_promised_is_refused(
     place: Place, harm: Callable[[Place], None], error: str, code: ExitCode, words: tuple[str, ...]
 ) -> None:
@@ -112,6 +117,7 @@ def test_a_model_that_answers_with_nan_is_caught_and_not_signed(place: Place) ->
     assert "no-alternative" in story
 
 
+@pytest.mark.long
 def test_a_model_that_drifts_from_its_golden_data_is_not_signed(place: Place) -> None:
     place.project.put_model("model", Network(seed=2, fault=Fault.BIAS))
     refused(place.deploy("--json"), "SigningRefusedError", 5, "parity", "steer.max_abs")

@@ -35,6 +35,7 @@ def test_ctrl_c_while_it_builds(place: Place) -> None:
     assert row["run"] in place.run("runs", "list").ok().out
 
 
+@pytest.mark.long
 def test_ctrl_c_while_vehicles_install(published: Place) -> None:
     vehicle = published.workspace / "vehicles" / VINS[0]
     with published.spawn("deploy", published.project.release) as process:

@@ -28,7 +28,9 @@ def start(place: Place, faults: str, **gate: float) -> tuple[int, dict[str, Any]
     return ran.code, ran.json
 
 
-@pytest.mark.parametrize(("abort_failed", "state"), [(1.0, "paused"), (0.5, "aborted")])
+@pytest.mark.parametrize(
+    ("abort_failed", "state"), [pytest.param(1.0, "paused", marks=pytest.mark.long), (0.5, "aborted")]
+)
 def test_a_failing_health_check_in_the_canary_stops_the_campaign(
     published: Place, abort_failed: float, state: str
 ) -> None:

@@ -28,8 +28,8 @@ def bundle(place: Place, kind: str = "release") -> Path:
     return found
 
 
-def test_a_release_reaches_every_vehicle(place: Place) -> None:
-    summary = place.deploy("--json", "--junit", place.folder / "checks.xml").ok().json
+def test_a_release_reaches_every_vehicle(deployed: Place) -> None:
+    summary = json.loads((deployed.folder / "summary.json").read_text())
     assert summary["run"]["state"] == "done"
     assert summary["run"]["found_in_store"] == 0
     assert 0 < summary["run"]["staged_s"] < 7200
@@ -41,9 +41,9 @@ def test_a_release_reaches_every_vehicle(place: Place) -> None:
     assert said["budget"] == ("passed", "estimated")
     assert said["latency"] == ("not_run", "not_run")
     assert {row["check"] for row in summary["not_enough_for_a_real_fleet"]} == {"closed_loop", "latency"}
-    assert sequences(place) == {SEQUENCE: len(VINS)}
-    assert "parity" in (place.folder / "checks.xml").read_text()
-    assert not tree(place.workspace / "content" / "tmp")
+    assert sequences(deployed) == {SEQUENCE: len(VINS)}
+    assert "parity" in (deployed.folder / "checks.xml").read_text()
+    assert not tree(deployed.workspace / "content" / "tmp")
 
 
 def test_the_same_release_again_finds_every_build_step(deployed: Place) -> None:
@@ -79,8 +79,12 @@ def test_vehicles_come_back_by_their_slot(deployed: Place) -> None:
     story = deployed.run("fleet", "status", VINS[0], "--json").ok().json["story"]
     assert story
     refused(deployed.run("rollback", "--json"), "IllegalTransitionError", 8)
+
+
+@pytest.mark.long
+def test_after_a_rollback_the_next_release_takes_vehicles_forward(deployed: Place) -> None:
+    deployed.run("rollback").ok()
     refused(deployed.deploy("--json"), "CampaignOverError", 8, "higher sequence")
-    # The next release takes them forward again.
     deployed.project.edit_release(lambda release: release.update(sequence=30, name="tiny-3"))
     deployed.deploy("--json").ok()
     assert sequences(deployed) == {30: len(VINS)}
@@ -192,6 +196,7 @@ def test_a_person_signs_a_policy(place: Place) -> None:
     place.deploy("--dry-run").ok()
 
 
+@pytest.mark.long
 def test_keys_with_a_passphrase_sign_everything(place: Place) -> None:
     place.environment["SECRET"] = "correct horse"
     keys = place.folder / "mine"
@@ -205,6 +210,7 @@ def test_keys_with_a_passphrase_sign_everything(place: Place) -> None:
     refused(place.run("publish", place.project.release, "--keys", keys, *unset), "InputError", 3, "NO_SUCH")
 
 
+@pytest.mark.long
 def test_bundles_built_apart_are_published_together(place: Place) -> None:
     out = place.folder / "parts"
     place.run("bundle", place.project.release, "--platform", "virtual", "--out", out).ok()
@@ -225,6 +231,7 @@ def test_bundles_built_apart_are_published_together(place: Place) -> None:
     assert served(other) == before
 
 
+@pytest.mark.long
 def test_a_published_release_is_rolled_out_later(place: Place) -> None:
     place.run("publish", place.project.release).ok()
     assert sequences(place) == {}
@@ -240,6 +247,7 @@ def test_a_published_release_is_rolled_out_later(place: Place) -> None:
     refused(place.run("rollout", "abort", name, "--json"), "IllegalTransitionError", 8)
 
 
+@pytest.mark.long
 def test_an_aborted_campaign_offers_nothing_more(place: Place) -> None:
     ran = place.deploy("--no-follow", "--json").ok().json
     assert ran["campaign"]["state"] == "running"
