@@ -49,12 +49,12 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(READY_DEV): $(READY)
-	@$(INSTALL) --editable '.[iree,dev]'
+	@$(INSTALL) --editable '.[iree,postgres,dev]'
 	-@$(BIN)/python -m nwmctl.toolchains.emulation install
 	@touch $@
 
 $(READY_TRAIN): $(READY_DEV)
-	@$(INSTALL) --editable '.[iree,dev,train]'
+	@$(INSTALL) --editable '.[iree,postgres,dev,train]'
 	@touch $@
 
 clean:

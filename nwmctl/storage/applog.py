@@ -63,19 +63,37 @@ def _parse(data: bytes, path: Path) -> tuple[list[str], str, int]:
     """Records, last chain value, length of the whole part in bytes."""
     records: list[str] = []
     chain, whole = _START, 0
-    lines = data.split(b"\n")
-    for index, line in enumerate(lines[:-1]):
+    *lines, tail = data.split(b"\n")
+    for index, line in enumerate(lines):
         record = line[_DIGITS + 1 :].decode("utf-8", "replace")
         expected = _link(chain, record)
         if line[: _DIGITS + 1] != f"{expected} ".encode():
-            if index == len(lines) - 2 and not lines[-1]:
-                break  # the last line: a crash can leave blocks of it unwritten
-            raise LogCorruptError(
-                f"{path.name} is damaged at record {index + 1}",
-                why="a record does not continue the chain of checksums, and records follow it",
-                next="restore the file from a backup; the content store keeps finished steps, so a new run is cheap",
-            )
+            if index < len(lines) - 1 or tail:
+                raise _damaged(path, index)
+            tail = line  # the last line: a crash can leave blocks of it unwritten
+            break
         records.append(record)
         chain = expected
         whole += len(line) + 1
+    if _was_whole(tail, chain):
+        raise _damaged(path, len(records))
     return records, chain, whole
+
+
+def _was_whole(tail: bytes, chain: str) -> bool:
+    """Whether a torn-looking tail begins with a whole record: then its newline was damaged later, and dropping it would
+    lose a record that somebody was told is on disk. Unwritten (zero) bytes after a record are what a crash leaves."""
+    digits, state = tail[: _DIGITS + 1], hashlib.sha256(f"{chain} ".encode())
+    for end in range(_DIGITS + 1, len(tail)):
+        if digits == f"{state.hexdigest()[:_DIGITS]} ".encode():
+            return any(tail[end:])
+        state.update(tail[end : end + 1])
+    return False
+
+
+def _damaged(path: Path, index: int) -> LogCorruptError:
+    return LogCorruptError(
+        f"{path.name} is damaged at record {index + 1}",
+        why="a record does not continue the chain of checksums, and more follows it",
+        next="restore the file from a backup; the content store keeps finished steps, so a new run is cheap",
+    )

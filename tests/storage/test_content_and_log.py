@@ -86,6 +86,21 @@ def test_damage_in_the_middle_is_noticed(tmp_path_factory: pytest.TempPathFactor
         read_log(path)
 
 
+@pytest.mark.parametrize("byte", [0, 65, 255])
+def test_a_damaged_last_newline_is_no_torn_tail(tmp_path: Path, byte: int) -> None:
+    log = AppendLog(tmp_path / "log")
+    log.append("first")
+    log.append("last")
+    log.close()
+    raw = (tmp_path / "log").read_bytes()
+    (tmp_path / "log").write_bytes(raw[:-1] + bytes([byte]))
+    if byte:
+        with pytest.raises(LogCorruptError):
+            read_log(tmp_path / "log")
+    else:
+        assert read_log(tmp_path / "log") == ["first"]
+
+
 def _hold(root: Path, ready: multiprocessing.synchronize.Event) -> None:
     import time
 
