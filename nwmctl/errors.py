@@ -641,7 +641,7 @@ class RunUnknownError(InputError):
 
 
 class RunMismatchError(ConflictError):
-    """A run cannot be resumed with another release than it was started with."""
+    """A run cannot be resumed with another release, policy or profile than it was started with."""
 
 
 class ModelIncompleteError(InputError):
@@ -664,7 +664,7 @@ class PolicySignatureError(VerificationError):
 
 
 class DiskFullError(MissingError):
-    """The workspace's disk has too little room for a run."""
+    """The workspace's disk has too little room for a run, or became full during one."""
 
 
 class OutputUnwritableError(InputError):

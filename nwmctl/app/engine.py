@@ -105,7 +105,7 @@ class Engine:
         if history.started is None or history.started.release != project.digest:
             raise RunMismatchError(
                 f"run '{run}' was started with another release",
-                why="the release file has changed since, and a run has exactly one release",
+                why="the release, its policy or a platform profile has changed since; a run has exactly one of each",
                 next="start a new run with `nwmctl deploy`; finished steps are found in the store",
             )
         journal = Journal(self.workspace.runs / run)

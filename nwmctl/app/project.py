@@ -17,7 +17,7 @@ from nwmctl.domain.policy import FleetRules, Policy, tightened
 from nwmctl.domain.release import Release
 from nwmctl.domain.step import PlannedStep
 from nwmctl.errors import FileUnreadableError, PolicySignatureError, SchemaError, VerificationError
-from nwmctl.formats import documents, yamldoc
+from nwmctl.formats import canonical, documents, yamldoc
 from nwmctl.formats.platform_files import PlatformFiles, parse_platform_files
 from nwmctl.storage.content import ContentStore
 
@@ -39,8 +39,16 @@ class Project:
 
     @property
     def digest(self) -> Digest:
-        """Identifies the release's content, whatever its file looks like."""
-        return digest_bytes(documents.encode(self.release))
+        """Identifies the release and everything that it names and is read here, whatever the files look like."""
+        names = self.release.platforms
+        parts = {
+            "release": documents.encode(self.release),
+            "policy": self.policy_bytes,
+            "chassis_template": self.chassis_template,
+            **{f"profile {name}": documents.encode(self.profiles[name]) for name in names},
+            **{f"catalogue {name}": documents.encode(Catalogue(self.catalogue.on(name))) for name in names},
+        }
+        return digest_bytes(canonical.encode({name: str(digest_bytes(data)) for name, data in parts.items()}))
 
     def plan(self, store: ContentStore) -> tuple[PlannedStep, ...]:
         """The whole plan; puts the documents that steps read into the store."""

@@ -7,6 +7,7 @@ of a step's code that can change its output; a replay test watches that.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -14,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from nwmctl.domain.digest import Digest, step_key
 from nwmctl.domain.step import Json, Outcome
 from nwmctl.domain.work import StepName
+from nwmctl.errors import DiskFullError
 from nwmctl.formats import canonical
 from nwmctl.formats.canonical import Plain
 from nwmctl.formats.codec import Source, from_plain, to_plain
@@ -25,6 +27,7 @@ Progress = Callable[[str, float], None]
 W = TypeVar("W")
 W_contra = TypeVar("W_contra", contravariant=True)
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _RESULT_TAG = "nwmctl.step-result/1"
 
 
@@ -53,7 +56,17 @@ class Step(Generic[W]):
 
     def run(self, parameters: Json, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         """Do the work. Raises NwmError subclasses."""
-        return self.work(self._order(parameters), inputs, progress)
+        order = self._order(parameters)
+        try:
+            return self.work(order, inputs, progress)
+        except OSError as problem:
+            if problem.errno not in _FULL:
+                raise
+            raise DiskFullError(
+                f"the disk became full during '{self.name}'",
+                why=problem.strerror or str(problem),
+                next="free some space and resume the run; what was finished is kept",
+            ) from problem
 
     def _order(self, parameters: Json) -> W:
         return from_plain(self.order, parameters, Source(f"work order of step '{self.name}'"))

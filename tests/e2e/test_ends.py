@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from nwmctl.app import history
-from tests.e2e.command import Place
+from nwmctl.storage.content import ContentStore
+from tests.e2e.command import Place, refused, served
 from tests.e2e.test_kill import events, finished, go_on, left_behind, wait_for
 from tests.project import VINS
 
@@ -89,3 +91,27 @@ def test_an_odd_time_limit_is_refused(place: Place, text: str) -> None:
     ran = place.run("runs", "list", "--json")
     assert ran.code == 3
     assert text in ran.json["what"]
+
+
+def test_a_run_is_not_resumed_under_another_policy(place: Place) -> None:
+    place.run("pull", place.project.release).ok()
+    (row,) = place.run("runs", "list", "--json").ok().json["runs"]
+    place.project.edit_policy(lambda policy: policy.update(version=2))
+    before = served(place), events(place)
+    refused(place.run("deploy", "--resume", row["run"], "--json"), "RunMismatchError", 8, "policy")
+    assert (served(place), events(place)) == before
+
+
+def test_a_disk_that_becomes_full_is_told_and_the_run_goes_on_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(store: object, data: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ContentStore, "put_file", full)
+        refused(place.run("pull", place.project.release, "--json"), "DiskFullError", 7, "No space left on device")
+    (row,) = place.run("runs", "list", "--json").ok().json["runs"]
+    assert row["state"] == "failed"
+    place.run("deploy", "--resume", row["run"], "--no-follow").ok()
+    assert place.run("runs", "list", "--json").ok().json["runs"][0]["state"] == "done"
