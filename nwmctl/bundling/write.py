@@ -114,5 +114,3 @@ def _cannot(path: Path, what: str, problem: OSError) -> BundleFileError:
         why=str(problem.strerror or problem),
         next="check the folder's rights and free space, then run the command again",
     )
-
-

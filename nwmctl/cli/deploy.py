@@ -57,7 +57,9 @@ def deploy(
     settings = settings_of(workspace, keys, platforms)
     path = release_of_run(settings, resume) if resume else release or example_release()
     purpose = f"nwmctl deploy {path.name}"
-    with open_session(settings, path, purpose, approvals=approval or (), passphrase_env=passphrase_env) as session:
+    with open_session(
+        settings, path, purpose, approvals=approval or (), passphrase_env=passphrase_env, dry_run=dry_run
+    ) as session:
         plan = session.plan()
         if dry_run:
             print_plan(session, plan, json_)
@@ -77,8 +79,11 @@ def _finish(session: Session, report: RunReport, wishes: _Wishes) -> None:
         export_junit(session, report, wishes.junit)
     name = None if report.result.problems else session.campaign_opened(report)
     if name is None:
+        summary = summarise(session, report, None)
         if not wishes.as_json:
-            print_summary(talk(), summarise(session, report, None))
+            print_summary(talk(), summary)
+        elif not report.result.problems:
+            emit(summary.plain())
         report.raise_problem()
         return
     campaign = follow_campaign(session.workspace, name, follow=wishes.follow, faults=wishes.faults)

@@ -16,6 +16,7 @@ from nwmctl.domain.work import RolloutWork, StepName
 from nwmctl.errors import CampaignOverError
 from nwmctl.fleet.campaigns import create_campaign, start
 from nwmctl.fleet.inventory import TokenFor, import_inventory
+from nwmctl.fleet.records import campaign_of_release
 from nwmctl.formats import canonical
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
@@ -36,6 +37,13 @@ class _Rollout:
 
     def __call__(self, work: RolloutWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         fleet = self.release.fleet
+        known = campaign_of_release(self.database.reader, fleet.name, self.release.sequence)
+        if known is not None and known.state in _OVER:
+            raise CampaignOverError(
+                f"campaign '{known.name}' is {known.state}",
+                why="a release sequence has one campaign per fleet, and this one has ended",
+                next="give the release a higher sequence to bring it to the vehicles again",
+            )
         progress("importing the inventory", -1.0)
         import_inventory(
             self.database,
@@ -47,12 +55,6 @@ class _Rollout:
             token_for=self.token_for,
         )
         created = create_campaign(self.database, self.release, self.clock.now_us())
-        if created.state in _OVER:
-            raise CampaignOverError(
-                f"campaign '{created.name}' is {created.state}",
-                why="a release sequence has one campaign per fleet, and this one has ended",
-                next="give the release a higher sequence to bring it to the vehicles again",
-            )
         if created.state is CampaignState.READY:
             start(self.database, created.name, self.clock.now_us())
         receipt = canonical.encode({"campaign": created.name, "vehicles": created.vehicles})

@@ -93,8 +93,12 @@ PATTERNS: tuple[Pattern, ...] = (
 EXTENSION = {pattern.name: pattern.extension for pattern in PATTERNS if pattern.extension}
 """Extensions of the architecture that an instruction needs."""
 
-_UNKNOWN_SPACE = {0b0000: "the reserved or matrix-array", 0b0001: "the unallocated", 0b0010: "the scalable-vector",
-                  0b0011: "the unallocated"}
+_UNKNOWN_SPACE = {
+    0b0000: "the reserved or matrix-array",
+    0b0001: "the unallocated",
+    0b0010: "the scalable-vector",
+    0b0011: "the unallocated",
+}
 """By bits 28 to 25 of the word."""
 _WIDENING_SHARE = 4
 """Multiplications by fmla.4s that one widening of halves is taken to feed; fewer widenings leave the rest to fp32."""

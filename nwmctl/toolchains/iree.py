@@ -75,7 +75,8 @@ class Iree:
         _run(
             "iree-import-onnx",
             python_module("iree.compiler.tools.import_onnx", lowered.path.name, "-o", _MLIR),
-            request, limits,
+            request,
+            limits,
         )
         main = _Build(request, vehicle, lowered, compiler, "model").compiled(limits)
         if vehicle.unit == "host":

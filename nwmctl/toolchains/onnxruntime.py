@@ -86,9 +86,7 @@ class OnnxRuntime:
         return sessions.open_worker("onnxruntime", payload, manifest.inputs, manifest.outputs, timeout_s)
 
 
-def open_model(
-    model: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], timeout_s: float = 60.0
-) -> Session:
+def open_model(model: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], timeout_s: float = 60.0) -> Session:
     """Load a model as it was trained, any batch: the reference. The ports come from the model's contract.
 
     Raises MissingError and ToolchainError subclasses.
@@ -127,4 +125,3 @@ def _read(recipe: Recipe, unit: str) -> tuple[Precision, Scope]:
             next="correct the recipe",
         )
     return recipe.precision, Scope(value)
-

@@ -136,8 +136,14 @@ def start(command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], 
     try:
         process = subprocess.Popen(
             [
-                sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs),
-                command.limits.memory.value, str(command.limits.memory_bytes), *command.argv,
+                sys.executable,
+                "-I",
+                "-S",
+                str(_SUPERVISOR),
+                str(theirs),
+                command.limits.memory.value,
+                str(command.limits.memory_bytes),
+                *command.argv,
             ],
             cwd=command.cwd,
             env=clean_environment(command.cwd, command.environment),

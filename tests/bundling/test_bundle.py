@@ -108,8 +108,13 @@ def test_holes_doubles_and_strangers_are_refused() -> None:
         ((*inputs.artifacts, inputs.artifacts[0]), "two artifacts"),
         ((*inputs.artifacts, stranger), "not a build"),
         ((replace(inputs.artifacts[0], manifest=other), *inputs.artifacts[1:]), "compiled from"),
-        ((replace(inputs.artifacts[0], manifest=replace(inputs.artifacts[0].manifest, format="a/b")),
-          *inputs.artifacts[1:]), "file's name"),
+        (
+            (
+                replace(inputs.artifacts[0], manifest=replace(inputs.artifacts[0].manifest, format="a/b")),
+                *inputs.artifacts[1:],
+            ),
+            "file's name",
+        ),
     ]:
         with pytest.raises(BundlePlanError) as refused:
             plan_bundle(replace(inputs, artifacts=artifacts))
@@ -151,9 +156,7 @@ DAMAGES = ["payload", "manifest", "chassis", "missing", "extra", "order", "descr
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_refused(
-    keyring: KeyRing, find: Find, verify: VerifySignature, tmp_path: Path, damage: str
-) -> None:
+def test_damage_is_refused(keyring: KeyRing, find: Find, verify: VerifySignature, tmp_path: Path, damage: str) -> None:
     path = build(samples.inputs(), keyring, find, tmp_path / "x.swu")
 
     def change(files: dict[str, bytes]) -> dict[str, bytes]:

@@ -42,8 +42,7 @@ def test_a_bad_profile_is_refused(
 
     monkeypatch.chdir(ROOT)
     folder = place.project.edit_platforms(name, change)
-    for command in (["deploy", place.project.release], ["rollout", "start", place.project.release]):
-        refused(place.run(*command, "--platforms", folder, "--json"), "SchemaError", 3, *words)
+    refused(place.deploy("--platforms", folder, "--json"), "SchemaError", 3, *words)
     refused(place.run("platforms", "check", folder, "--json"), "SchemaError", 3, *words)
     assert not place.workspace.exists()
 
@@ -143,8 +142,7 @@ def test_a_bad_release_folder_is_refused(
     place: Place, harm: Callable[[Place], None], error: str, code: int, words: tuple[str, ...]
 ) -> None:
     harm(place)
-    for command in (["deploy"], ["rollout", "start"]):
-        refused(place.run(*command, place.project.release, "--json"), error, code, *words)
+    refused(place.deploy("--json"), error, code, *words)
     assert not place.workspace.exists()
 
 
@@ -152,6 +150,7 @@ def test_every_command_refuses_a_bad_release_alike(place: Place) -> None:
     _unknown_platform(place)
     for command in ("deploy", "pull", "compile", "validate", "bundle", "stage", "publish"):
         refused(place.run(command, place.project.release, "--json"), "SchemaError", 3, "nt9")
+    refused(place.run("rollout", "start", place.project.release, "--json"), "SchemaError", 3, "nt9")
     refused(place.deploy("--dry-run", "--json"), "SchemaError", 3, "nt9")
     assert not place.workspace.exists()
 

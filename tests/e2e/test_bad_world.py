@@ -56,6 +56,7 @@ def test_a_compiler_that_fails_is_refused(place: Place, mode: str, error: str, w
     assert nothing(place)
 
 
+@pytest.mark.long
 def test_the_next_recipe_is_tried_and_the_story_says_why(place: Place) -> None:
     platforms = vendor_recipe(place, "fail", then=_RECIPE)
     ran = place.run_apart("compile", place.project.release, "--platforms", platforms, "--json").ok()

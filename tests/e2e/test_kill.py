@@ -109,6 +109,7 @@ def bundles(place: Place) -> frozenset[str]:
     return frozenset(tree(place.workspace / "mirrors" / "local" / "targets"))
 
 
+@pytest.mark.long
 def test_killed_while_it_builds(place: Place, undisturbed: frozenset[str]) -> None:
     kill_deploy(place, lambda: len(finished(events(place))) >= 3)
     done = finished(events(place))

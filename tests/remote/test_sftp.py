@@ -81,9 +81,7 @@ def test_a_server_without_extensions_renames_to_free_names_only(tmp_path: Path) 
 
 def test_a_connection_that_breaks(tmp_path: Path) -> None:
     with running_sshd(tmp_path / "s") as server:
-        files = SftpFiles.open(
-            SshAddress.parse(server.uri("/")), server.host_key, server.identity, Timeouts(5.0, 2.0)
-        )
+        files = SftpFiles.open(SshAddress.parse(server.uri("/")), server.host_key, server.identity, Timeouts(5.0, 2.0))
         files._transport.close()  # the network goes away
         time.sleep(0.05)
         with pytest.raises(HostUnreachableError):

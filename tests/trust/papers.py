@@ -40,9 +40,7 @@ PROXY = CheckResult(
     "equal",
     (ResultFigure("difference", 0.001, "1", Obtained.PROXY, 0.01),),
 )
-BENCH = replace(
-    PROXY, obtained=Obtained.BENCH, figures=(ResultFigure("difference", 0.001, "1", Obtained.BENCH, 0.01),)
-)
+BENCH = replace(PROXY, obtained=Obtained.BENCH, figures=(ResultFigure("difference", 0.001, "1", Obtained.BENCH, 0.01),))
 LATENCY = CheckResult(Check.LATENCY, Verdict.PASSED, Obtained.BENCH, "4 ms")
 BAD = replace(PROXY, verdict=Verdict.FAILED, summary="they differ", next="use fp32")
 

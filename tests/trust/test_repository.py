@@ -217,9 +217,7 @@ def test_a_forged_state_is_not_signed_on_top_of(house: House) -> None:
         add_targets(mixed, [], house.ring, house.clock)
 
 
-def test_vehicles_follow_a_rotation_and_refuse_a_forged_one(
-    house: House, rings: tuple[KeyRing, KeyRing]
-) -> None:
+def test_vehicles_follow_a_rotation_and_refuse_a_forged_one(house: House, rings: tuple[KeyRing, KeyRing]) -> None:
     state = house.seen()
     rotated = rotate_keys(house.second.state, rings[0], rings[1], house.clock)
     house.mirror.publish(rotated)

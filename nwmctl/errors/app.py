@@ -1,0 +1,69 @@
+"""Refusals of settings, projects, keys and processes. One class per distinct refusal; see ``base``."""
+
+from __future__ import annotations
+
+from nwmctl.errors.base import (
+    ConflictError,
+    ExitCode,
+    InputError,
+    MissingError,
+    NwmError,
+    RefusedError,
+    VerificationError,
+)
+
+
+class FileUnreadableError(InputError):
+    """A file that the user named cannot be read."""
+
+
+class PolicySignatureError(VerificationError):
+    """The policy is not what the safety role signed."""
+
+
+class DiskFullError(MissingError):
+    """The workspace's disk has too little room for a run, or became full during one."""
+
+
+class OutputUnwritableError(InputError):
+    """A file that the user asked for cannot be written."""
+
+
+class ChecksRefusedError(RefusedError):
+    """The policy would refuse to sign what was checked."""
+
+
+class KeysNeededError(MissingError):
+    """A real fleet needs a key folder that the user made."""
+
+
+class ProcessDiedError(NwmError):
+    """A process that nwmctl started (gateway, vehicles) ended by itself."""
+
+
+class CommandLineError(NwmError):
+    """A command, option or argument that nwmctl does not have, or one that is missing."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoCampaignError(InputError):
+    """A command about a campaign, in a workspace that has none."""
+
+
+class CampaignOverError(ConflictError):
+    """A release is to be rolled out again whose campaign has been aborted or rolled back."""
+
+
+class CampaignStoppedError(RefusedError):
+    """A campaign that is being followed was paused or aborted, by a gate or by a person."""
+
+
+class InterruptedByUserError(NwmError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class NoLocalFleetError(InputError):
+    """A virtual fleet cannot be driven from this workspace."""
