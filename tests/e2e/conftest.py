@@ -27,8 +27,15 @@ def place(tmp_path: Path, development_keys: Path) -> Place:
 
 
 @pytest.fixture(scope="session")
-def _deployed(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) -> Place:
-    made = Place.new(tmp_path_factory.mktemp("deployed") / "place", development_keys)
+def _published(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) -> Place:
+    made = Place.new(tmp_path_factory.mktemp("published") / "place", development_keys)
+    made.run("publish", made.project.release).ok()
+    return made
+
+
+@pytest.fixture(scope="session")
+def _deployed(tmp_path_factory: pytest.TempPathFactory, _published: Place) -> Place:
+    made = _published.copy(tmp_path_factory.mktemp("deployed") / "place")
     done = made.deploy("--json", "--junit", made.folder / "checks.xml").ok()
     (made.folder / "summary.json").write_text(done.out)
     return made
@@ -44,13 +51,6 @@ def undisturbed(_deployed: Place) -> frozenset[str]:
 def deployed(_deployed: Place, tmp_path: Path) -> Place:
     """A copy of a place where the release was deployed to the three vehicles."""
     return _deployed.copy(tmp_path / "deployed")
-
-
-@pytest.fixture(scope="session")
-def _published(tmp_path_factory: pytest.TempPathFactory, development_keys: Path) -> Place:
-    made = Place.new(tmp_path_factory.mktemp("published") / "place", development_keys)
-    made.run("publish", made.project.release).ok()
-    return made
 
 
 @pytest.fixture
