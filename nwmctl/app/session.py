@@ -26,9 +26,10 @@ from nwmctl.app.project import Project, load_project
 from nwmctl.app.settings import Settings
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.platform import HOST_UNIT
 from nwmctl.domain.step import Outcome, PlannedStep, StepState
 from nwmctl.domain.work import StepName
-from nwmctl.errors import DiskFullError, RunUnknownError
+from nwmctl.errors import DiskFullError, HostPlatformError, RunUnknownError
 from nwmctl.fleet.inventory import read_inventory
 from nwmctl.fleet.releases import check_sequence
 from nwmctl.steps.base import load_outcome
@@ -107,6 +108,7 @@ class Session:
 
     def _refuse_early(self, kinds: set[str]) -> None:
         project = self.project
+        _refuse_host_platform(project)
         if StepName.STAGE in kinds:
             content = release_content(project.release, digest_bytes(project.policy_bytes))
             check_sequence(self.parts.database.reader, project.release, content)
@@ -117,6 +119,18 @@ class Session:
 
     def _engine(self) -> Engine:
         return Engine(self.settings, self.workspace, self.parts.clock, self.parts.sleep)
+
+
+def _refuse_host_platform(project: Project) -> None:
+    """What runs on this machine is measured here: on a real fleet that word would be a lie."""
+    for name, profile in project.profiles.items():
+        builds = [build for variant in profile.variants for build in variant.builds if build.unit == HOST_UNIT]
+        if builds and not project.release.fleet.virtual:
+            raise HostPlatformError(
+                f"the platform '{name}' cannot be in a real fleet",
+                why=f"its build '{builds[0].name}' is for the machine that runs nwmctl, not for a vehicle",
+                next="remove it from the release's 'platforms:', or mark the fleet 'virtual: true'",
+            )
 
 
 @contextmanager

@@ -53,7 +53,9 @@ def deploy(
     from nwmctl.app.session import open_session, release_of_run
     from nwmctl.cli.common import settings_of
     from nwmctl.cli.running import print_plan, run_with_view
+    from nwmctl.vehicle.faults import plan_from_text
 
+    plan_from_text(faults)  # refused here, not after everything was built
     settings = settings_of(workspace, keys, platforms)
     path = release_of_run(settings, resume) if resume else release or example_release()
     purpose = f"nwmctl deploy {path.name}"

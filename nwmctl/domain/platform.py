@@ -18,6 +18,10 @@ from nwmctl.domain.figure import Confidence, Figure
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
+HOST_UNIT = "host"
+"""The unit of builds that run on the machine that runs nwmctl: there, and nowhere else, figures are measured here."""
+
+
 class Role(StrEnum):
     """What a chip does in a vehicle."""
 

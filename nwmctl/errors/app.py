@@ -67,3 +67,7 @@ class InterruptedByUserError(NwmError):
 
 class NoLocalFleetError(InputError):
     """A virtual fleet cannot be driven from this workspace."""
+
+
+class HostPlatformError(RefusedError):
+    """A real fleet's release names a platform whose builds run on the machine that runs nwmctl."""

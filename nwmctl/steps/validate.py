@@ -18,7 +18,7 @@ from nwmctl.domain.digest import Digest, step_key
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import ModelCard
-from nwmctl.domain.platform import Build, PlatformProfile
+from nwmctl.domain.platform import HOST_UNIT, Build, PlatformProfile
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import StepName, ValidateWork
@@ -37,8 +37,6 @@ from nwmctl.validation.suite import execute_checks, validate_artifact
 _REFERENCE_TIMEOUT_S = 60.0
 
 VERSION = 1
-HOST_UNIT = "host"
-"""The unit of builds that run on this machine: those of the virtual platform."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,13 @@ def test_a_real_fleet_needs_keys_of_its_own(real: Place) -> None:
     assert nothing(real)
 
 
+def test_this_machine_is_no_platform_of_a_real_fleet(real: Place) -> None:
+    real.run("keys", "init", real.folder / "keys").ok()
+    ran = real.deploy("--keys", real.folder / "keys", "--json")
+    refused(ran, "HostPlatformError", ExitCode.REFUSED, "virtual", "machine that runs nwmctl")
+    assert nothing(real)
+
+
 def test_a_real_fleet_is_refused_with_the_benches_that_would_settle_it(real: Place) -> None:
     # The chip of the profile is a vendor's now, and none is within reach of this machine.
     vendor_recipe(real, "work")
