@@ -134,13 +134,12 @@ def _build_part(request: PlanRequest, kind: BundleKind) -> list[PlannedStep]:
     shared = [_with_reason(step, users[step.id]) for step in compiles.values()]
     checks = [_validate(request, kind, site, pull, compile_of[site.name]) for site in sites]
     packing: list[PlannedStep] = []
-    virtual = release.fleet.virtual
     for name in release.platforms:
         own = [(site, compile_of[site.name]) for site in sites if site.profile.name == name]
         sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
-        packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name, virtual), pull, own)
+        packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name), pull, own)
         if kind is BundleKind.RETURN and release.fleet.factory_sequence:
-            work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name, virtual)
+            work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name)
             packing += _bundle_and_sign(request, kind, work, pull, own)
     return [pull, *shared, *checks, *packing]
 

@@ -76,7 +76,6 @@ class BundleWork:
     sequence: int
     kind: BundleKind
     platform: str
-    virtual: bool
 
 
 @dataclass(frozen=True, slots=True)

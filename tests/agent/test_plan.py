@@ -199,8 +199,8 @@ def test_only_virtual_fleets_have_factory_bundles(tmp_path: Path) -> None:
     fleet = FleetReference(project.release.fleet.name, project.release.fleet.inventory, virtual=False)
     real = plan_of(replace(project, release=replace(project.release, fleet=fleet)), tmp_path)
     assert not [name for name in ids(real) if FACTORY in name]
-    bundles = [step for step in real if step.step == StepName.BUNDLE]
-    assert {step.parameters["virtual"] for step in bundles} == {False}  # type: ignore[index]
+    signatures = [step for step in real if step.step == StepName.SIGN]
+    assert {step.parameters["rules"]["virtual"] for step in signatures} == {False}  # type: ignore[index]
 
 
 def test_a_platform_may_be_called_like_a_kind_of_bundle(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.trust.papers import POLICY, PROXY
 
 CARD = ModelCard("m", "1.0", "made up", 3, CONTRACT, (TrainingStage("none", "none", (1,)),), {}, "Apache-2.0")
 SITES = (("big", "gpu", samples.GPU), ("big", "cpu", samples.CPU), ("small", "cpu", samples.CPU))
-WORK = BundleWork("nwm-x", 7, BundleKind.RELEASE, "p1", True)
+WORK = BundleWork("nwm-x", 7, BundleKind.RELEASE, "p1")
 SIGN_WORK = SignWork(FleetRulesWork(True), (SAFETY_KEY.public,), WORK)
 
 

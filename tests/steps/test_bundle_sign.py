@@ -123,7 +123,7 @@ def _failed_evidence(store: ContentStore, inputs: dict[str, Digest]) -> SignWork
 
 
 def _real_fleet(store: ContentStore, inputs: dict[str, Digest]) -> SignWork:
-    return replace(SIGN_WORK, rules=FleetRulesWork(False), bundle=replace(WORK, virtual=False))
+    return replace(SIGN_WORK, rules=FleetRulesWork(False))
 
 
 def _strangers_policy(store: ContentStore, inputs: dict[str, Digest]) -> SignWork:
