@@ -114,7 +114,7 @@ def _read_union(options: tuple[Any, ...], plain: object, source: Source, path: P
         try:
             return _read(option, plain, source, path)
         except SchemaError:
-            continue
+            continue  # not this option; if it is none of them, the refusal below names them all
     raise _wrong(" or ".join(_name(option) for option in real), plain, source, path)
 
 
