@@ -29,10 +29,10 @@ from tests.trust.conftest import real_now
 
 _TRIES = 6
 _LOST = ("sw-description.sig cannot be opened", "sw-description.sig cannot be parsed")
-"""swupdate 2022.12 loses its own unpacked signature now and then: seen in three of about ten runs of this file (each asks
-it some twenty times), with a folder of its own for every run; apparently one of its processes removes or truncates what
-another is about to read. Asking again settles it; a signature that is really damaged says the same thing every time,
-and no refusal expected here is one of these."""
+"""swupdate 2022.12 loses its own unpacked signature now and then: seen in three of about ten runs of this file (each
+asks it some twenty times), with a folder of its own for every run; apparently one of its processes removes or
+truncates what another is about to read. Asking again settles it; a signature that is really damaged says the same
+thing every time, and no refusal expected here is one of these."""
 
 
 @dataclass
