@@ -24,7 +24,11 @@ class Check(StrEnum):
     CONTRACT = "contract"
     PARITY = "parity"
     NEGATIVE_CONTROL = "negative_control"
+    CONTROL_ENVELOPE = "control_envelope"
     CLOSED_LOOP = "closed_loop"
+    NON_INFERIORITY = "non_inferiority"
+    TRAP_SUITE = "trap_suite"
+    LOG_REPLAY = "log_replay"
     INSTRUCTION_SET = "instruction_set"
     BUDGET = "budget"
     LATENCY = "latency"
@@ -34,7 +38,8 @@ class Check(StrEnum):
 class CheckResult:
     """One run of one check. A check may appear more than once, obtained in different ways.
 
-    ``obtained`` is ``not_run`` exactly where the verdict is. ``next`` says what would settle an open verdict.
+    ``obtained`` is ``not_run`` exactly where the verdict is. ``next`` says what would settle an open verdict, and
+    ``needs`` how many scenarios, where more of them would. ``judge`` names who judged; empty is nwmctl itself.
     """
 
     check: Check
@@ -44,10 +49,14 @@ class CheckResult:
     figures: tuple[ResultFigure, ...] = ()
     next: str = ""
     seeds: tuple[int, ...] = ()
+    judge: str = ""
+    needs: int | None = None
 
     def __post_init__(self) -> None:
         if (self.verdict is Verdict.NOT_RUN) != (self.obtained is Obtained.NOT_RUN):
             raise ValueError("a check is obtained 'not_run' exactly where its verdict is 'not_run'")
+        if self.needs is not None and (self.verdict is not Verdict.INCONCLUSIVE or self.needs < 1):
+            raise ValueError("only an inconclusive check needs more scenarios, and at least one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class ResultFigure:
-    """A figure of a check or a manifest; ``limit`` is what it was compared with, if anything."""
+    """A figure of a check or a manifest; ``limit`` is what it was compared with, if anything.
+
+    ``low`` and ``high`` enclose the truth at 95 % confidence where the figure is an estimate; None: no interval, or no
+    bound on that side.
+    """
 
     name: str
     value: float
     unit: str
     obtained: Obtained
     limit: float | None = None
+    low: float | None = None
+    high: float | None = None

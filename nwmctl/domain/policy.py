@@ -57,13 +57,43 @@ class FleetRules:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedJudge:
+    """Somebody else whose signed evidence counts: who, with which key, for which checks, and at most as what.
+
+    ``key`` is ``ed25519:<hex>``. A judge's word about how a figure was obtained is believed up to ``strongest``.
+    """
+
+    name: str
+    key: str
+    checks: tuple[Check, ...]
+    strongest: Obtained
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("a judge needs a name: the empty one is nwmctl itself")
+        if not self.checks:
+            raise ValueError(f"judge '{self.name}' is trusted for no check; name at least one under 'checks'")
+        if self.strongest is Obtained.NOT_RUN:
+            raise ValueError(f"judge '{self.name}' cannot be trusted with 'not_run'; remove it instead")
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """The signed document. ``virtual`` holds for fleets marked ``virtual: true``, ``real`` for all others."""
+    """The signed document. ``virtual`` holds for fleets marked ``virtual: true``, ``real`` for all others.
+
+    ``judges`` are the outside judges that the safety role trusts; a release can only choose among them.
+    """
 
     name: str
     version: int
     virtual: FleetRules
     real: FleetRules
+    judges: tuple[TrustedJudge, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [judge.name for judge in self.judges]
+        if len(set(names)) != len(names):
+            raise ValueError("two judges have the same name")
 
     def rules(self, *, virtual: bool) -> FleetRules:
         """The rules of one kind of fleet."""

@@ -44,12 +44,17 @@ class Schema:
         return f"{self.name}/{self.version}"
 
 
+def _only_added(table: dict[str, Plain]) -> dict[str, Plain]:
+    """The new version only added fields that have a default."""
+    return table
+
+
 SCHEMAS: dict[type, Schema] = {
     ModelCard: Schema("nwmctl.model-card", 1),
     Recipe: Schema("nwmctl.recipe", 1),
     ArtifactManifest: Schema("nwmctl.artifact", 1),
-    Evidence: Schema("nwmctl.evidence", 1),
-    Policy: Schema("nwmctl.policy", 1),
+    Evidence: Schema("nwmctl.evidence", 2, _only_added),
+    Policy: Schema("nwmctl.policy", 2, _only_added),
     PlatformProfile: Schema("nwmctl.platform", 1),
     Catalogue: Schema("nwmctl.vehicle-catalogue", 1),
     Release: Schema("nwmctl.release", 1),

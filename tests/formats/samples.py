@@ -22,7 +22,7 @@ from nwmctl.domain.platform import (
     Variant,
     VehicleModel,
 )
-from nwmctl.domain.policy import FleetRules, Policy, Rule
+from nwmctl.domain.policy import FleetRules, Policy, Rule, TrustedJudge
 from nwmctl.domain.release import FleetReference, Gate, Mirror, Release, Tighten, Trust, WaveSpec
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
 from nwmctl.domain.train import BundleFile, BundleResult
@@ -69,9 +69,17 @@ SAMPLES: tuple[object, ...] = (
                 Check.PARITY, Verdict.PASSED, Obtained.PROXY, "compared",
                 (ResultFigure("steer.max_abs", 0.001, "rad", Obtained.PROXY, 0.005),), "nothing", (1, 2),
             ),
+            CheckResult(
+                Check.CLOSED_LOOP, Verdict.INCONCLUSIVE, Obtained.BENCH, "too few drives",
+                (ResultFigure("score_shift", 0.01, "", Obtained.BENCH, 0.02, -0.01, 0.03),), "drive 400", (3,), "rig",
+                400,
+            ),
         ),
     ),
-    Policy("example", 1, FleetRules({"*": {"contract": Rule(Obtained.PROXY)}}), _RULES),
+    Policy(
+        "example", 1, FleetRules({"*": {"contract": Rule(Obtained.PROXY)}}), _RULES,
+        (TrustedJudge("rig", _KEY, (Check.CLOSED_LOOP,), Obtained.BENCH),),
+    ),
     PlatformProfile(
         "nt9", "NT9", "nt90", "a generation",
         (Chip("chip", "a chip", figure(200.0, "GB/s"), figure(None, "GB", Confidence.UNKNOWN), {}, ("sm_87",)),),

@@ -19,7 +19,7 @@ from nwmctl.trust.keys import KeyRing
 from tests.bundling import samples
 
 POLICY = b"""
-schema: nwmctl.policy/1
+schema: nwmctl.policy/2
 name: tests
 version: 1
 virtual:
