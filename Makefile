@@ -9,9 +9,10 @@ EMULATION := if command -v qemu-aarch64-static > /dev/null; then $(BIN)/python -
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TRAIN := $(VENV)/.ready-train
+READY_BENCH := $(VENV)/.ready-bench
 SOURCES := nwmctl tests examples benchmarks
 
-.PHONY: deploy test test-long lint format train wheel clean setup
+.PHONY: deploy test test-long lint format train train-short bench bench-validation wheel clean setup
 
 deploy: $(READY)
 	$(BIN)/nwmctl deploy examples/nwm-2.5/release.yaml
@@ -38,23 +39,40 @@ wheel: $(READY_DEV)
 	$(BIN)/python -m build --wheel --no-isolation
 
 train: $(READY_TRAIN)
-	$(BIN)/python -m examples.training.train
+	$(BIN)/python -m examples.training.train --work examples/training/out
+
+# The order of the stages, again, in about twenty minutes on two cores.
+train-short: $(READY_TRAIN)
+	$(BIN)/python -m examples.training.train --short --work examples/training/out-short
+
+# Broken and clean artifacts against the checks, with fresh seeds; prints the table of benchmarks/RESULTS-validation.md.
+bench-validation: $(READY_DEV)
+	$(BIN)/python -m benchmarks.validation
+
+bench: $(READY_BENCH)
+	$(BIN)/python -m benchmarks.simulator
+	$(BIN)/python -m benchmarks.checks
+	$(BIN)/python -m benchmarks.deploy
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) --editable '.[iree]'
+	@$(INSTALL) --editable '.[iree,logs]'
 	@$(EMULATION)
 	@touch $@
 
 $(READY_DEV): $(READY)
-	@$(INSTALL) --editable '.[iree,postgres,dev]'
+	@$(INSTALL) --editable '.[iree,logs,postgres,dev]'
 	-@$(BIN)/python -m nwmctl.toolchains.emulation install
 	@touch $@
 
 $(READY_TRAIN): $(READY_DEV)
-	@$(INSTALL) --editable '.[iree,postgres,dev,train]'
+	@$(INSTALL) --editable '.[iree,logs,postgres,dev,train]'
+	@touch $@
+
+$(READY_BENCH): $(READY_DEV)
+	@$(INSTALL) --editable '.[iree,logs,postgres,dev,bench]'
 	@touch $@
 
 clean:
