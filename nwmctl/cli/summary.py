@@ -20,16 +20,8 @@ if TYPE_CHECKING:
     from nwmctl.domain.policy import Shortfall
     from nwmctl.fleet.status import CampaignStatus
 
-_FULL_WIDTH = 112
-_SHORT = {
-    Check.CONTRACT: "contr",
-    Check.PARITY: "parity",
-    Check.NEGATIVE_CONTROL: "neg",
-    Check.CLOSED_LOOP: "loop",
-    Check.INSTRUCTION_SET: "instr",
-    Check.BUDGET: "budg",
-    Check.LATENCY: "lat",
-}
+_CELL = len("✓ estimated") + 2
+_CHECK = max(len(check) for check in Check) + 2
 _MARK = {
     Verdict.PASSED: ("✓", "green"),
     Verdict.FAILED: ("✗", "bold red"),
@@ -116,17 +108,21 @@ def _found(found: dict[str, int]) -> str:
 
 
 def _check_table(rows: tuple[ArtifactRow, ...], width: int) -> Table:
-    short = width < _FULL_WIDTH
+    """Checks down, builds across; a check that nothing was said about has no row."""
+    heads = [f"{row.platform}\n{row.build.replace('/', chr(10), 1)}" for row in rows]
+    full = sum(max(_CELL, *(len(line) + 2 for line in head.split("\n"))) for head in heads) + _CHECK <= width
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("build", no_wrap=True)
+    table.add_column("\n\ncheck", no_wrap=True)
+    for head in heads:
+        table.add_column(head, no_wrap=True)
     for check in Check:
-        table.add_column(_SHORT[check] if short else check.replace("_", " "), no_wrap=True)
-    for row in rows:
-        table.add_row(f"{row.platform} {row.build}", *(_verdict(row.best(check), short) for check in Check))
+        best = [row.best(check) for row in rows]
+        if any(best):
+            table.add_row(check.replace("_", " "), *(_verdict(result, short=not full) for result in best))
     return table
 
 
-def _verdict(result: CheckResult | None, short: bool) -> Text:
+def _verdict(result: CheckResult | None, *, short: bool) -> Text:
     if result is None:
         return Text("", "dim")
     mark, style = _MARK[result.verdict]
