@@ -235,7 +235,7 @@ class Runner:
         self._note(StepStarted(self._clock.now_us(), step.id, attempt, key))
         begun = self._clock.monotonic()
         outcome = code.run(parameters, inputs, lambda text, share: self._listener.progress(step.id, text, share))
-        if code.pure:
+        if code.pure and not outcome.fleeting:
             self._results.save(key, outcome)
         return self._finish(step, attempt, key, StepState.DONE, begun, outcome)
 

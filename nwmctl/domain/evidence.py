@@ -61,10 +61,14 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All results about one artifact (manifest digest) built from one model for one platform's build."""
+    """All results about one artifact (manifest digest) built from one model for one platform's build.
+
+    ``envelopes`` are the digests of the signed answers of outside judges that results with a ``judge`` come from.
+    """
 
     model: Digest
     artifact: Digest
     platform: str
     build: str
     results: tuple[CheckResult, ...]
+    envelopes: tuple[Digest, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NewType
 
+from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.policy import RuleTable
 
@@ -127,6 +128,8 @@ class Release:
     """Install attempts per vehicle before it counts as failed."""
     poll_s: float = 300.0
     """How often vehicles of this fleet ask, in seconds."""
+    judges: tuple[JudgeSource, ...] = ()
+    """Outside judges to ask, by the names under which the policy trusts them."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence <= MAX_SEQUENCE:
@@ -147,6 +150,7 @@ class Release:
             ("platform", list(self.platforms)),
             ("wave", [wave.name for wave in self.waves]),
             ("mirror", [mirror.name for mirror in self.mirrors]),
+            ("judge", [judge.name for judge in self.judges]),
         ]:
             for name in names:
                 if names.count(name) > 1:

@@ -62,9 +62,11 @@ class Outcome:
     """What a step leaves: digests in the content store, and a few scalars for people.
 
     ``concern`` is set where the step ended well but what it found is not good (a check failed): the agent may then
-    repair an earlier step.
+    repair an earlier step. ``fleeting`` is set where the world was out of reach: what was found counts for this run and
+    is not kept, so that the next one asks again.
     """
 
     outputs: dict[str, Digest]
     summary: dict[str, Scalar] = field(default_factory=dict)
     concern: str = ""
+    fleeting: bool = False

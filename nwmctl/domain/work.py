@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.bundle import BundleKind
-from nwmctl.domain.policy import FleetRules, RuleTable
+from nwmctl.domain.judge import JudgeSource
+from nwmctl.domain.policy import FleetRules, Rule, RuleTable, TrustedJudge
 from nwmctl.domain.release import FleetReference, Mirror, WaveSpec
 
 
@@ -20,6 +21,8 @@ class StepName(StrEnum):
 
     PULL = "pull"
     COMPILE = "compile"
+    JUDGE = "judge"
+    LOG_REPLAY = "log_replay"
     VALIDATE = "validate"
     BUNDLE = "bundle"
     SIGN = "sign"
@@ -48,7 +51,9 @@ class CompileWork:
 @dataclass(frozen=True, slots=True)
 class ValidateWork:
     """Check one artifact for one build. Inputs ``card``, ``weights``, ``golden``, ``profile``, ``payload``,
-    ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``. ``rules`` hold this platform's alone."""
+    ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``; ``envelope:J`` (the answer of the outside
+    judge J), ``silence:J`` (why it gave none), ``replayed:L`` (what the drive log L showed). ``rules`` hold this
+    platform's alone, ``judges`` whom of the policy's judges the release asks here."""
 
     platform: str
     variant: str
@@ -56,6 +61,34 @@ class ValidateWork:
     rules: FleetRules
     scenarios: int
     seed: int
+    judges: tuple[TrustedJudge, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeWork:
+    """Ask an outside judge about one artifact. Inputs ``card``, ``weights``, ``payload``, ``manifest``.
+
+    ``judge`` is what the policy trusts it with, narrowed down to what the release asks; ``rules`` are the platform's.
+    """
+
+    source: JudgeSource
+    judge: TrustedJudge
+    platform: str
+    build: str
+    rules: dict[str, Rule]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogReplayWork:
+    """Replay a drive log open loop. Inputs ``card``, ``weights``, ``payload``, ``manifest`` and, where they exist,
+    ``twin_payload``, ``twin_manifest``. ``here``: the artifact's chip is this machine's. Names no platform, so builds
+    that share an artifact share the result."""
+
+    source: JudgeSource
+    judge: TrustedJudge
+    rule: Rule | None
+    here: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +113,8 @@ class BundleWork:
 
 @dataclass(frozen=True, slots=True)
 class SignWork:
-    """Have a bundle signed. Inputs as the bundle's, and ``bundle``, ``description``, ``policy_signature``."""
+    """Have a bundle signed. Inputs as the bundle's, and ``bundle``, ``description``, ``policy_signature`` and
+    ``envelope:V/B/J`` for each answer of an outside judge J."""
 
     rules: FleetRulesWork
     safety_keys: tuple[str, ...]

@@ -10,6 +10,7 @@ from nwmctl.errors.app import *
 from nwmctl.errors.base import *
 from nwmctl.errors.documents import *
 from nwmctl.errors.fleet import *
+from nwmctl.errors.judges import *
 from nwmctl.errors.publishing import *
 from nwmctl.errors.remote import *
 from nwmctl.errors.sources import *

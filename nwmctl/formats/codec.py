@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -159,7 +160,8 @@ def _read_scalar(kind: Any, plain: object, source: Source, path: Path) -> Any:
             raise _wrong(f"one of {', '.join(known)}", plain, source, path)
         return kind(plain)
     if kind is float and isinstance(plain, int | float) and not isinstance(plain, bool):
-        if not math.isfinite(plain):
+        # A whole number of JSON has any length, and one that no float holds is as good as infinite.
+        if abs(plain) > sys.float_info.max or not math.isfinite(plain):
             raise _wrong("a finite number", plain, source, path)
         return float(plain)
     return _expect(kind, plain, source, path)

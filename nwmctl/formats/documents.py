@@ -14,6 +14,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.bundle import BundleManifest, BundleTarget
 from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.evidence import Evidence
+from nwmctl.domain.judge import DriveLog, JudgeEvidence, JudgeRequest
 from nwmctl.domain.keys import KeyRingDocument
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Catalogue, PlatformProfile
@@ -57,7 +58,7 @@ SCHEMAS: dict[type, Schema] = {
     Policy: Schema("nwmctl.policy", 2, _only_added),
     PlatformProfile: Schema("nwmctl.platform", 1),
     Catalogue: Schema("nwmctl.vehicle-catalogue", 1),
-    Release: Schema("nwmctl.release", 1),
+    Release: Schema("nwmctl.release", 2, _only_added),
     BundleManifest: Schema("nwmctl.bundle", 1),
     BundleResult: Schema("nwmctl.bundle-result", 1),
     KeyRingDocument: Schema("nwmctl.keyring", 1),
@@ -67,6 +68,9 @@ SCHEMAS: dict[type, Schema] = {
     SigningResult: Schema("nwmctl.signing-result", 1),
     SigningRefusal: Schema("nwmctl.signing-refusal", 1),
     Approval: Schema("nwmctl.approval", 1),
+    JudgeRequest: Schema("nwmctl.judge-request", 1),
+    JudgeEvidence: Schema("nwmctl.judge-evidence", 1),
+    DriveLog: Schema("nwmctl.drive-log", 1),
 }
 
 

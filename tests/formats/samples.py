@@ -8,6 +8,7 @@ from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
+from nwmctl.domain.judge import Case, DriveLog, JudgeEvidence, JudgeRequest, JudgeSource
 from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole
 from nwmctl.domain.model import Channel, FileEntry, ModelCard, ModelContract, ModelReference, TensorSpec, TrainingStage
 from nwmctl.domain.platform import (
@@ -44,6 +45,7 @@ CHASSIS = Chassis(
 _KEY = f"ed25519:{'0' * 64}"
 _RULES = FleetRules({"*": {"parity": Rule(Obtained.BENCH, False, {"steer.max_abs": 0.005})}}, 2)
 _CHANNEL = Channel("steer", "rad", -0.5, 0.5)
+_CASE = Case(digest("card"), digest("manifest"), "nt9", "single/gpu")
 _GATE = Gate(0.9, 0.1, 0.5, 2.0)
 
 SAMPLES: tuple[object, ...] = (
@@ -101,6 +103,13 @@ SAMPLES: tuple[object, ...] = (
         Trust((_KEY,), (_KEY,)), FleetReference("showroom", "fleet.csv", True, 10),
         (WaveSpec("canary", _GATE, per_model=1), WaveSpec("rest", _GATE, share=1.0)),
         (Mirror("far", "sftp://a@b:22/c", "ssh-ed25519 AAAA", "id"),), Tighten(_RULES.platforms, 1), 2, 1.5,
+        (
+            JudgeSource(
+                "rig", "", ("./rig.sh", "--fast"), "a@b:22", "ssh-ed25519 AAAA", "id", "", (Check.LATENCY,), ("nt9",), 9.5,
+                512,
+            ),
+            JudgeSource("far", file="far/{artifact}.json"), JudgeSource("logs", log="drives.parquet"),
+        ),
     ),
     BundleManifest(
         "nwm-9", BundleKind.RETURN, 21, "nt9", "nt90", ("single",), digest("card"), "2.5", digest("policy"),
@@ -122,4 +131,16 @@ SAMPLES: tuple[object, ...] = (
     SigningResult("00", digest("d"), digest("b"), digest("p"), _KEY, (_KEY,), True, True),
     SigningRefusal("SigningRefusedError", "what", "why", "next"),
     Approval(digest("b"), "looked at it"),
+    JudgeRequest(_CASE, digest("payload"), (Check.CLOSED_LOOP,), 7, {"closed_loop": {"score_shift": 0.02}}),
+    JudgeEvidence(
+        "rig", "firmware 7", _CASE,
+        (
+            CheckResult(
+                Check.CLOSED_LOOP, Verdict.PASSED, Obtained.BENCH, "drove",
+                (ResultFigure("score_shift", 0.01, "", Obtained.BENCH, None, 0.0, 0.015),), "", (3,),
+            ),
+        ),
+        {"scenarios": "sha256:00"},
+    ),
+    DriveLog("drives", digest("log"), "a simulator"),
 )  # fmt: skip
