@@ -20,6 +20,7 @@ from nwmctl.domain.model import ModelContract
 from nwmctl.errors import CandidateFailedError, MissingError, NwmError
 from nwmctl.toolchains.protocol import Session, Tensors
 from nwmctl.validation.inputs import take
+from nwmctl.validation.recording import Recording
 from nwmctl.validation.subject import OpenSession, Pace, Way
 
 
@@ -32,6 +33,7 @@ class Candidate:
         self._session: Session | None = None
         self._failure: CandidateFailedError | None = None
         self._known: dict[bytes, Tensors] = {}
+        self._replayed: tuple[Recording, Tensors] | None = None
 
     @property
     def obtained(self) -> Obtained:
@@ -83,6 +85,32 @@ class Candidate:
         parts = [self.run(take(inputs, slice(row, row + 1))) for row in range(rows)]
         self._known[key] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return self._known[key]
+
+    def replay(self, recording: Recording) -> Tensors:
+        """Answers [T,S,...] along recorded drives, open loop. Raises CandidateFailedError.
+
+        Each drive is asked in the order of time, so that an artifact that remembers what it was asked before shows it.
+        Rows after the end of a drive are zero unless the way takes whole batches. Asked once, then remembered.
+        """
+        if self._replayed is not None and self._replayed[0] is recording:
+            return self._replayed[1]
+        if self.way.pace is Pace.BATCH:
+            parts = [self.run(step) for step in recording.steps]
+            answers = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        else:
+            answers = self._drive_by_drive(recording)
+        self._replayed = (recording, answers)
+        return answers
+
+    def _drive_by_drive(self, recording: Recording) -> Tensors:
+        answers: Tensors = {name: np.zeros_like(values) for name, values in recording.answers.items()}
+        for drive in range(recording.live.shape[1]):
+            count = int(recording.live[:, drive].sum())
+            steps = recording.steps[:count]
+            said = self.run({name: np.stack([step[name][drive] for step in steps]) for name in steps[0]})
+            for name, values in answers.items():
+                values[:count, drive] = said[name]
+        return answers
 
     def _answer(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
         if self._failure is not None:

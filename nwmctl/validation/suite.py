@@ -24,6 +24,7 @@ from nwmctl.validation.instruction_set import check_instruction_set
 from nwmctl.validation.latency import check_latency
 from nwmctl.validation.negative_control import check_negative_control
 from nwmctl.validation.parity import check_parity
+from nwmctl.validation.recording import RECORDINGS, Recording, drivable
 from nwmctl.validation.subject import OpenSession, Pace, Progress, Settings, StepCost, Subject, Unreachable, Way
 
 __all__ = [
@@ -118,9 +119,12 @@ def _runner(
             case Check.CONTRACT:
                 return check_contract(candidate, rows, settings.random_inputs, settings.seed)
             case Check.NEGATIVE_CONTROL:
-                return check_negative_control(candidate, rows, settings.margins(platform, Check.PARITY))
+                margins = settings.margins(platform, Check.PARITY)
+                return check_negative_control(candidate, rows, margins, _recording(subject, settings, pace))
             case Check.PARITY:
-                return check_parity(candidate, rows, rule) if rule else not_demanded(check, platform)
+                if rule is None:
+                    return not_demanded(check, platform)
+                return check_parity(candidate, rows, rule, _recording(subject, settings, pace))
             case _:
                 if pace is Pace.CRAWL:
                     return _too_slow(candidate, subject)
@@ -131,6 +135,14 @@ def _runner(
                 return check_closed_loop(candidate, subject.reference, digest, count, settings.seed, rule)
 
     return run
+
+
+def _recording(subject: Subject, settings: Settings, pace: Pace) -> Recording | None:
+    """Drives of the model as trained, where it can be driven and the way is fast enough to be asked along them."""
+    if pace is Pace.CRAWL or not drivable(subject.contract):
+        return None
+    control = subject.contract.control_output
+    return RECORDINGS.get(subject.weights_digest, control, subject.reference, settings.seed)
 
 
 def _too_slow(candidate: Candidate, subject: Subject) -> CheckResult | None:
