@@ -45,6 +45,10 @@ ROUTE_DISTANCES: Final[FloatArray] = np.array(
 ROUTE_POINTS: Final = 15
 SIGHT: Final = 80.0
 """Vehicles farther than this many metres are not observed."""
+HOLD_STEPS: Final = 2
+"""Decisions for which lost perception is bridged with what was last perceived (0.4 s); then vehicles vanish."""
+MAX_LATE: Final = 2
+"""Largest delay in decisions between a command and its taking effect (0.4 s)."""
 
 STEER_LIMIT: Final = 0.5
 """Largest road-wheel angle in rad, either side."""

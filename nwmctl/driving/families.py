@@ -15,14 +15,14 @@ from typing import Final
 import numpy as np
 from numpy.random import Generator
 
-from nwmctl.driving.constants import AGENTS, TRACK_POINTS, FloatArray
-from nwmctl.driving.geometry import from_curvature, ramp, resample, rotated, shifted, smooth
+from nwmctl.driving import traps
+from nwmctl.driving.constants import AGENTS, TRACK_POINTS
+from nwmctl.driving.geometry import from_curvature, ramp, resample, shifted
+from nwmctl.driving.roads import LANE, crossing, ring
 from nwmctl.driving.scenarios import Family, Scenario, ScenarioId, Vehicle
 
-LANE: Final = 3.75
 _CLEAR_AT_START: Final = 8.0
 """No two vehicles start closer than this many metres."""
-_QUARTER: Final = np.pi / 2
 
 
 def _highway(identity: ScenarioId, g: Generator) -> Scenario:
@@ -70,24 +70,14 @@ def _merge(identity: ScenarioId, g: Generator) -> Scenario:
     return Scenario(identity, slip, start, speed, cruise, tuple(traffic))
 
 
-def _ring(exits: int) -> FloatArray:
-    """From the south into a ring of 18 m radius, counter-clockwise, out after ``exits`` quarters."""
-    out = -_QUARTER + exits * _QUARTER
-    around = np.linspace(-_QUARTER + 0.30, out - 0.30, 60)
-    circle = 18.0 * np.stack([np.cos(around), np.sin(around)], axis=-1)
-    entry = np.array([[2.2, -80.0], [2.2, -40.0], [2.6, -30.0], [4.0, -22.0]])
-    leave = np.array([[-4.0, -22.0], [-2.6, -30.0], [-2.2, -40.0], [-2.2, -140.0]])
-    return smooth(np.concatenate([entry, circle, rotated(leave, out + _QUARTER)]))
-
-
 def _roundabout(identity: ScenarioId, g: Generator) -> Scenario:
     """The ego enters a ring, gives way by its own judgement, and leaves; a quarter of the traffic ignores it."""
-    route = _ring(int(g.integers(1, 4)))
+    route = ring(int(g.integers(1, 4)))
     start, cruise = float(g.uniform(15.0, 35.0)), float(g.uniform(7.0, 9.5))
     traffic: list[Vehicle] = []
     for _ in range(int(g.integers(3, 7))):
         arm = int(g.integers(0, 4))
-        track = rotated(_ring(int(g.integers(1, 4))), arm * _QUARTER)
+        track = ring(int(g.integers(1, 4)), arm)
         place = float(g.uniform(60.0 if arm == 0 else 20.0, 125.0))
         speeds = float(g.uniform(5.0, 8.0)), float(g.uniform(6.0, 8.5))
         traffic.append(Vehicle(track, place, *speeds, yields=bool(g.random() < 0.75)))
@@ -96,28 +86,14 @@ def _roundabout(identity: ScenarioId, g: Generator) -> Scenario:
     return Scenario(identity, route, start, cruise * float(g.uniform(0.8, 1.0)), cruise, tuple(traffic))
 
 
-def _arm(turn: int) -> FloatArray:
-    """From the south across an intersection: 0 straight on, 1 left, -1 right."""
-    south = np.array([[1.9, -80.0]])
-    if turn == 0:
-        return smooth(np.concatenate([south, [[1.9, 200.0]]]))
-    radius = 8.0 if turn == 1 else 5.0
-    angle = np.linspace(0.0, _QUARTER, 24)
-    centre = 1.9 - turn * radius
-    arc_x = centre + turn * radius * np.cos(angle)
-    arc_y = turn * 1.9 - radius + radius * np.sin(angle)
-    west_or_east = [[-turn * 200.0, turn * 1.9]]
-    return smooth(np.concatenate([south, np.stack([arc_x, arc_y], axis=-1), west_or_east]))
-
-
 def _intersection(identity: ScenarioId, g: Generator) -> Scenario:
     """Four arms without lights; a fifth of the crossing traffic does not care about the ego."""
-    route = _arm(int(g.integers(-1, 2)))
+    route = crossing(int(g.integers(-1, 2)))
     start, cruise = float(g.uniform(20.0, 45.0)), float(g.uniform(8.0, 12.0))
     traffic: list[Vehicle] = []
     for _ in range(int(g.integers(3, 8))):
         arm = int(g.integers(1, 4))
-        track = rotated(_arm(int(g.integers(-1, 2))), arm * _QUARTER)
+        track = crossing(int(g.integers(-1, 2)), arm)
         place, now, wish = float(g.uniform(5.0, 80.0)), float(g.uniform(6.0, 10.0)), float(g.uniform(7.0, 11.0))
         traffic.append(Vehicle(track, place, now, wish, yields=bool(g.random() < 0.8)))
     if g.random() < 0.4:
@@ -163,7 +139,7 @@ def generate(identity: ScenarioId) -> Scenario:
     """Draw the scenario. Vehicles that would start in each other's place are left out; at most ``AGENTS`` stay."""
     number = tuple(Family).index(identity.family)
     stream = np.random.default_rng([0x6E776D, number, identity.seed])
-    drawn = DRAW[identity.family](identity, stream)
+    drawn = traps.sprung(DRAW[identity.family](identity, stream))
     return replace(drawn, traffic=_spaced(drawn))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from nwmctl.driving import constants as k
+from nwmctl.driving import traps
 from nwmctl.driving.constants import BoolArray, FloatArray, IntArray
 from nwmctl.driving.scenarios import Family, ScenarioId
 from nwmctl.driving.world import World
@@ -42,6 +43,10 @@ class Outcomes:
     """Decisions with a control that was not finite."""
     path: FloatArray
     """[N, EPISODE_STEPS + 1, 2] ego positions in m, held after the end."""
+    lateral: FloatArray
+    """Offset to the left of the route at the end, m."""
+    heading_error: FloatArray
+    """Heading against the route's at the end, rad in [-pi, pi)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,11 +65,13 @@ class Outcomes:
     def digest(self) -> str:
         """sha256 (hex) of all outcomes, sorted by identity and rounded to thousandths: any order and batch give it."""
         state = hashlib.sha256(_HASH_TAG + k.REVISION.to_bytes(4, "big"))
-        for i in sorted(range(len(self)), key=lambda j: self.ids[j]):
+        for i in sorted(range(len(self)), key=lambda j: self.ids[j].order):
             identity = self.ids[i]
-            state.update(f"{identity.family}:{identity.seed}:{int(self.crashed[i])}{int(self.off_road[i])}:".encode())
+            state.update(f"{identity.label}:{int(self.crashed[i])}{int(self.off_road[i])}:".encode())
             state.update(f"{int(self.steps[i])}:{int(self.faults[i])}:".encode())
             figures = np.concatenate([[self.progress[i], self.jerk[i], self.closest[i]], self.path[i].ravel()])
+            if identity.trap or identity.file:  # the plain families' digests are older than these two figures
+                figures = np.append(figures, [self.lateral[i], self.heading_error[i]])
             state.update(np.rint(figures * _MILLI).astype("<i8").tobytes())
         return state.hexdigest()
 
@@ -109,6 +116,8 @@ def collect(world: World, path: FloatArray) -> Outcomes:
         steps=world.steps_driven.copy(),
         faults=world.faults.copy(),
         path=path,
+        lateral=world.lateral.copy(),
+        heading_error=world.heading_error.copy(),
     )
 
 
@@ -135,6 +144,15 @@ def summarise(outcomes: Outcomes, family: Family | None = None) -> Summary:
         score=mean(outcomes.score),
         faults=int(outcomes.faults[chosen].sum()),
     )
+
+
+def recovered(outcomes: Outcomes) -> BoolArray:
+    """[N] whether each drive came back: it survived and ended within its trap's limits (``traps.RECOVERED``)."""
+    limits = [traps.RECOVERED[identity.trap] for identity in outcomes.ids]
+    near = np.abs(outcomes.lateral) <= np.array([limit.lateral for limit in limits])
+    aligned = np.abs(outcomes.heading_error) <= np.array([limit.heading_error for limit in limits])
+    moved = outcomes.progress >= np.array([limit.progress for limit in limits])
+    return np.asarray(~outcomes.failed & near & aligned & moved)
 
 
 def compare(reference: Outcomes, candidate: Outcomes) -> Comparison:

@@ -1,8 +1,9 @@
 """What a policy sees of the world: three float32 tensors in SI units, all in the ego's frame of now.
 
 The frame: origin at the ego, x along its heading, y to its left. Frames of history are turned into that one frame,
-oldest first. A vehicle that is absent or farther than ``SIGHT`` now is zero in every frame. Nothing is normalised
-here: a model normalises inside its own graph.
+oldest first. A vehicle that is absent or farther than ``SIGHT`` now is zero in every frame. Where perception drops
+out, vehicles are shown as ``perception`` believes them to be. Nothing is normalised here: a model normalises inside
+its own graph.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ Observation = Mapping[str, Float32Array]
 def observe(world: World) -> dict[str, Float32Array]:
     """The observation of every lane. Pure: reads the world and changes nothing."""
     cos, sin = np.cos(world.heading), np.sin(world.heading)
-    away = np.sqrt((world.agent_x - world.x[:, None]) ** 2 + (world.agent_y - world.y[:, None]) ** 2)
-    seen = (world.present & (away < k.SIGHT)).astype(np.float64)
+    perceived = world.perception
+    now = perceived.history[-1]
+    away = np.sqrt((now.agent_x - world.x[:, None]) ** 2 + (now.agent_y - world.y[:, None]) ** 2)
+    seen = (world.present & (away < k.SIGHT) & ~perceived.blind[:, None]).astype(np.float64)
     ego = np.empty((world.size, k.HISTORY, k.EGO_CHANNELS), np.float32)
     agents = np.empty((world.size, k.AGENTS, k.HISTORY, k.AGENT_CHANNELS), np.float32)
-    for frame, past in enumerate(world.history):
+    for frame, past in enumerate(perceived.history):
         channels = (past.speed, past.steer, past.accel, past.lateral, past.heading_error, world.cruise)
         for channel, values in enumerate(channels):
             ego[:, frame, channel] = values

@@ -1,33 +1,43 @@
-"""Scenarios: which road, which traffic, where the ego starts.
+"""Scenarios: which road, which traffic, where the ego starts, what hampers it.
 
-A scenario is named by its ``ScenarioId`` alone; ``families.generate`` draws the same one for it in any process.
-Identities for paired comparisons come from ``paired``. These are the nouns only: nothing is drawn or moved here.
+A scenario is named by its ``ScenarioId`` alone; ``families.generate`` draws the same one for it in any process,
+unless somebody wrote it into a file, whose digest is then part of the name. Identities for paired comparisons come
+from ``paired`` (here: the plain families; ``traps.paired``: the traps). These are the nouns only: nothing is drawn
+or moved here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from nwmctl.domain.scenario import Family as Family
+from nwmctl.domain.scenario import Trap as Trap
 from nwmctl.driving.constants import FloatArray
 
 
-class Family(StrEnum):
-    """The kinds of road."""
-
-    HIGHWAY = "highway"
-    MERGE = "merge"
-    ROUNDABOUT = "roundabout"
-    INTERSECTION = "intersection"
-    CURVY = "curvy"
-
-
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ScenarioId:
-    """Names one scenario for good."""
+    """Names one scenario for good.
+
+    ``trap`` is the error state that the family's scenario of this seed is turned into. ``file`` is the sha256 (hex)
+    of what somebody wrote by hand; then ``family`` says only with which kind of road its figures count.
+    """
 
     family: Family
     seed: int
+    trap: Trap | None = None
+    file: str = ""
+
+    @property
+    def label(self) -> str:
+        """``family:seed``, followed by ``:trap`` and ``:file`` where there are any."""
+        parts = (self.family, str(self.seed), self.trap or "", self.file)
+        return ":".join(parts).rstrip(":") if not self.file else ":".join(parts)
+
+    @property
+    def order(self) -> tuple[str, int, str, str]:
+        """What identities are sorted by."""
+        return (self.family, self.seed, self.trap or "", self.file)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +58,12 @@ class Vehicle:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenario:
-    """A road with traffic. ``route`` [TRACK_POINTS,2] m is the way the ego shall take, from ``start`` m on."""
+    """A road with traffic. ``route`` [TRACK_POINTS,2] m is the way the ego shall take, from ``start`` m on.
+
+    The ego starts ``lateral`` m to the left of the route, turned ``heading_error`` rad to the left of it, at ``speed``
+    m/s. ``dropped`` names the decisions (0 .. EPISODE_STEPS-1) whose perception of other vehicles never arrives. A
+    command takes effect ``late`` decisions after it was given (0 .. MAX_LATE).
+    """
 
     id: ScenarioId
     route: FloatArray
@@ -56,6 +71,10 @@ class Scenario:
     speed: float
     cruise: float
     traffic: tuple[Vehicle, ...]
+    lateral: float = 0.0
+    heading_error: float = 0.0
+    dropped: frozenset[int] = frozenset()
+    late: int = 0
 
 
 def paired(count: int, seed: int) -> tuple[ScenarioId, ...]:

@@ -2,40 +2,26 @@
 
 Invariants: a lane's future depends on its own scenario and controls only, never on its neighbours in the batch; a
 lane that has ended (crash, off the road, time) is frozen. Controls outside the physical limits are clipped; a control
-that is not finite counts as a fault and is replaced by zero. The world observes and scores nothing: see ``observe``
-and ``metrics``.
+that is not finite counts as a fault and is replaced by zero. Where a scenario says so, a command takes effect one or
+more decisions late (until the first arrives, the commands are zero), and perception of other vehicles drops out: see
+``perception``. The world observes and scores nothing: see ``observe`` and ``metrics``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from nwmctl.driving import constants as k
 from nwmctl.driving.constants import BoolArray, FloatArray, IntArray
 from nwmctl.driving.geometry import Tracks, wrap
+from nwmctl.driving.perception import Perception, Snapshot
 from nwmctl.driving.scenarios import Scenario
 from nwmctl.driving.traffic import accelerations
 
 _FAR_AWAY = 1.0e4
 _NEVER_CLOSE = 99.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
-    """What is remembered of one decision time; agents' fields [B,AGENTS], the ego's [B]. SI units, world frame."""
-
-    agent_x: FloatArray
-    agent_y: FloatArray
-    agent_heading: FloatArray
-    agent_speed: FloatArray
-    speed: FloatArray
-    steer: FloatArray
-    accel: FloatArray
-    lateral: FloatArray
-    heading_error: FloatArray
 
 
 class World:
@@ -60,6 +46,9 @@ class World:
         self.jerk_sum, self.closest = zeros.copy(), np.full(self.size, _NEVER_CLOSE)
         self._locate()
         self.history: list[Snapshot] = [self._snapshot()] * k.HISTORY
+        self.perception = Perception([s.dropped for s in self.scenarios], self.history[-1])
+        self._late: IntArray = np.array([s.late for s in self.scenarios], dtype=np.int64)
+        self._given = [np.zeros((self.size, 2))] * (k.MAX_LATE + 1)
 
     def _place_ego(self) -> None:
         self.start_arc = np.array([s.start for s in self.scenarios])
@@ -71,6 +60,9 @@ class World:
         self.lane: IntArray = np.arange(self.size, dtype=np.int64)
         self.x, self.y, dx, dy = self.routes.at(self.lane, self.arc)
         self.heading = np.arctan2(dy, dx)
+        left = np.array([s.lateral for s in self.scenarios])
+        self.x, self.y = self.x - left * np.sin(self.heading), self.y + left * np.cos(self.heading)
+        self.heading = self.heading + np.array([s.heading_error for s in self.scenarios])
 
     def _place_traffic(self) -> None:
         shape = (self.size, k.AGENTS)
@@ -85,6 +77,8 @@ class World:
                 self.agent_arc[b, m], self.agent_speed[b, m] = vehicle.start, vehicle.speed
                 self._agent_cruise[b, m], self._slows_at[b, m] = vehicle.cruise, vehicle.slows_at
                 self.yields[b, m], self.present[b, m] = vehicle.yields, True
+        # The IDM lets whoever wishes to stand creep on; somebody who has broken down does not.
+        self._stands: BoolArray = self.present & (self._agent_cruise == 0.0) & (self.agent_speed == 0.0)
         self.agent_tracks = Tracks(lines.reshape(-1, k.TRACK_POINTS, 2))
         self.agent_track: IntArray = np.arange(self.size * k.AGENTS, dtype=np.int64).reshape(shape)
 
@@ -116,7 +110,7 @@ class World:
             raise ValueError(f"control must be [{self.size},2], not {control.shape}")
         live = ~self.ended
         finite: BoolArray = np.asarray(np.isfinite(control).all(axis=1))
-        safe = np.where(finite[:, None], control, 0.0)
+        safe = self._arriving(np.where(finite[:, None], control, 0.0))
         self.faults += live & ~finite
         steer = np.clip(safe[:, 0], -k.STEER_LIMIT, k.STEER_LIMIT)
         accel = np.clip(safe[:, 1], k.ACCEL_MIN, k.ACCEL_MAX)
@@ -132,12 +126,20 @@ class World:
         self.command_accel = np.where(live, accel, self.command_accel)
         self.ended |= self.crashed | self.off_road | (self.time_step >= k.EPISODE_STEPS)
         self.history = [*self.history[1:], self._snapshot()]
+        self.perception.take(self.history[-1], self.time_step)
+
+    def _arriving(self, control: FloatArray) -> FloatArray:
+        """The commands [B,2] that take effect now, where ``control`` is given now."""
+        if not self._late.any():
+            return control
+        self._given = [control, *self._given[:-1]]
+        return np.stack(self._given)[self._late, self.lane]
 
     def _advance(self, steer: FloatArray, accel: FloatArray, live: BoolArray) -> None:
         dt = k.CONTROL_DT / k.SUBSTEPS
         follow = dt / (dt + k.ACTUATOR_LAG)
         pushes = self._traffic_accelerations()
-        moved = np.maximum(self.agent_speed + pushes * dt, 0.0)
+        moved = np.where(self._stands, 0.0, np.maximum(self.agent_speed + pushes * dt, 0.0))
         gone = (self.agent_speed + moved) / 2.0 * dt
         self.agent_arc = self.agent_arc + np.where(live[:, None], gone, 0.0)
         self.agent_speed = np.where(live[:, None], moved, self.agent_speed)
