@@ -118,6 +118,39 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvelopeLimit:
+    """How far one quantity of the vehicle's motion may go. ``over_s`` is the time in s over which it is averaged
+    before it is compared; 0 means that every single command is."""
+
+    limit: Figure
+    over_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.limit.value is not None and self.limit.value <= 0:
+            raise ValueError(f"the limit is {self.limit.value:g} {self.limit.unit}, it must be positive")
+        if not 0.0 <= self.over_s <= 10.0:
+            raise ValueError(f"over_s is {self.over_s:g}, it lies from 0 to 10 s")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Limits for the commands of a network, after the chassis has had its say. All are of absolute values."""
+
+    curvature: EnvelopeLimit
+    """1/m"""
+    lateral_acceleration: EnvelopeLimit
+    """m/s2"""
+    lateral_jerk: EnvelopeLimit
+    """m/s3"""
+    acceleration: EnvelopeLimit
+    """m/s2"""
+    deceleration: EnvelopeLimit
+    """m/s2, positive"""
+    longitudinal_jerk: EnvelopeLimit
+    """m/s3"""
+
+
+@dataclass(frozen=True, slots=True)
 class Slots:
     """Where the two slots lie in the vehicle's file system."""
 
@@ -141,6 +174,8 @@ class PlatformProfile:
     """GPU driver version that the fleet's baseline carries, bound into artifacts that it compiles further."""
     runtime_driver_source: str = ""
     runtime_driver_confidence: Confidence = Confidence.UNKNOWN
+    envelope: Envelope | None = None
+    """None: nobody has said what this generation's vehicles may be commanded to do."""
 
     def __post_init__(self) -> None:
         chips = {chip.name for chip in self.chips}

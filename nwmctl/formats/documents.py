@@ -56,7 +56,7 @@ SCHEMAS: dict[type, Schema] = {
     ArtifactManifest: Schema("nwmctl.artifact", 1),
     Evidence: Schema("nwmctl.evidence", 2, _only_added),
     Policy: Schema("nwmctl.policy", 2, _only_added),
-    PlatformProfile: Schema("nwmctl.platform", 1),
+    PlatformProfile: Schema("nwmctl.platform", 2, _only_added),
     Catalogue: Schema("nwmctl.vehicle-catalogue", 1),
     Release: Schema("nwmctl.release", 2, _only_added),
     BundleManifest: Schema("nwmctl.bundle", 1),

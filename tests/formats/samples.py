@@ -16,6 +16,8 @@ from nwmctl.domain.platform import (
     Build,
     Catalogue,
     Chip,
+    Envelope,
+    EnvelopeLimit,
     PlatformProfile,
     Role,
     Seat,
@@ -93,6 +95,11 @@ SAMPLES: tuple[object, ...] = (
         ),
         Budget(figure(50.0, "ms"), figure(4096.0, "MB"), figure(0.5, "share")), Slots("/a", "/b"), "540.4.0",
         "a guess", Confidence.ASSUMED,
+        Envelope(
+            *(EnvelopeLimit(figure(limit, unit)) for limit, unit in ((0.2, "1/m"), (3.0, "m/s2"))),
+            EnvelopeLimit(figure(5.0, "m/s3"), 0.5), EnvelopeLimit(figure(4.0, "m/s2")),
+            EnvelopeLimit(figure(5.0, "m/s2")), EnvelopeLimit(figure(5.0, "m/s3"), 1.0),
+        ),
     ),
     Catalogue(
         (VehicleModel("et9", "ET9", "NIO", "nt9", "single", "Cedar", CHASSIS, "a page", Confidence.PUBLIC),),

@@ -166,7 +166,7 @@ CASES: dict[str, tuple[Callable[[], Files], str, str]] = {
     "same platform twice": (lambda: changed(NT20, "name: nt2.0", "name: nt2.5"), "nt2.5.yaml", "'nt2.5' is taken"),
     "same board twice": (lambda: changed(NT20, "board: nt20", "board: nt25"), "nt2.5.yaml", "'nt25' is taken"),
     "other document": (
-        lambda: changed(NT20, "nwmctl.platform/1", "nwmctl.release/1"), NT20, "does not belong into a folder",
+        lambda: changed(NT20, "nwmctl.platform/2", "nwmctl.release/1"), NT20, "does not belong into a folder",
     ),
     "vehicle twice in a file": (
         lambda: changed("vehicles.yaml", "code: es7", "code: et7"), "vehicles.yaml", "'et7' is listed twice",
