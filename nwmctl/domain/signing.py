@@ -13,7 +13,8 @@ class SigningRequest:
     """Sign one bundle's description, if policy and evidence allow it.
 
     ``policy`` and ``policy_signature`` are the policy's YAML and its DSSE envelope; ``evidence`` and ``artifacts``
-    the evidence packs and artifact manifests of the bundle's payloads; ``approvals`` DSSE envelopes of approvals.
+    the evidence packs and artifact manifests of the bundle's payloads; ``approvals`` DSSE envelopes of approvals;
+    ``envelopes`` those of outside judges that the evidence names.
     ``safety_keys`` (``ed25519:<hex>``) may sign policies and approvals. ``at_us`` is the present.
     """
 
@@ -30,6 +31,7 @@ class SigningRequest:
     at_us: int
     approvals: tuple[str, ...] = ()
     passphrase: str | None = field(default=None, repr=False)
+    envelopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

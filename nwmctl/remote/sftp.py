@@ -75,10 +75,14 @@ class SftpFiles:
     @classmethod
     def open(cls, address: SshAddress, host_key: str, identity: Path, timeouts: Timeouts | None = None) -> SftpFiles:
         """Connect. Raises HostKeyError, HostKeyFormatError, IdentityError, LoginRefusedError, HostUnreachableError."""
+        timeouts = timeouts or Timeouts()
+        return cls.over(connect(address, HostKey.parse(host_key), identity, timeouts), address, timeouts)
+
+    @classmethod
+    def over(cls, transport: paramiko.Transport, address: SshAddress, timeouts: Timeouts) -> SftpFiles:
+        """A session over a connection that is there already, which it then owns. Raises HostUnreachableError."""
         import paramiko
 
-        timeouts = timeouts or Timeouts()
-        transport = connect(address, HostKey.parse(host_key), identity, timeouts)
         try:
             client = paramiko.SFTPClient.from_transport(transport)
             if client is None:

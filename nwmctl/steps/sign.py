@@ -50,6 +50,7 @@ class _Sign:
                 at_us=self.clock.now_us(),
                 approvals=tuple(str(path) for path in self.approvals),
                 passphrase=self.passphrase,
+                envelopes=self._papers(inputs, "envelope:"),
             )
         )
         progress("packing", -1.0)

@@ -2,8 +2,9 @@
 
 Pure. Believes nothing that it did not derive from the bytes it was given: the policy must be signed by the safety
 role and be the one that the bundle names; every payload must have the evidence that it names, about this artifact and
-this model; the evidence must satisfy the policy with the release's tightening; a bundle that does not call itself
-virtual must satisfy the rules of a real fleet. Names every shortfall at once, each with what would settle it.
+this model; what evidence says of outside judges must be what these signed; the evidence must satisfy the policy with
+the release's tightening; a bundle that does not call itself virtual must satisfy the rules of a real fleet. Names every
+shortfall at once, each with what would settle it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nwmctl.formats import documents
 from nwmctl.formats.swu import parse_description
 from nwmctl.trust.coherence import check_coherence
 from nwmctl.trust.dsse import APPROVAL_TYPE, POLICY_TYPE, verify_dsse
+from nwmctl.trust.judgements import check_outside_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Papers:
     evidence: tuple[bytes, ...]
     artifacts: tuple[bytes, ...]
     approvals: tuple[bytes, ...] = ()
+    envelopes: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def permit(papers: Papers, safety_keys: Sequence[str], tighten: Tighten, *, virt
     check_coherence(parse_description(papers.description), manifest, bundle, artifacts)
     evidence = _read_evidence(papers.evidence, manifest)
     rules = tightened(policy.rules(virtual=virtual), tighten.platforms, tighten.approvals)
+    _check_judges(papers.envelopes, evidence, policy, rules)
     approved_by = _approvals(papers.approvals, bundle, safety_keys)
     _judge(manifest, rules, policy, evidence, approved_by, virtual=virtual)
     return Permission(
@@ -105,6 +109,17 @@ def _check_pack(pack: Evidence, payload: Payload, manifest: BundleManifest) -> N
             raise _input(f"the evidence of {_where(payload)} is about another {what}", f"{said}, not {needed}")
     if pack.build not in (payload.build, _where(payload)):
         raise _input(f"the evidence of {_where(payload)} is about another build", pack.build)
+
+
+def _check_judges(
+    envelopes: tuple[bytes, ...], evidence: tuple[Evidence, ...], policy: Policy, rules: FleetRules
+) -> None:
+    known = {digest_bytes(data): data for data in envelopes}
+    for pack in evidence:
+        missing = [digest for digest in pack.envelopes if digest not in known]
+        if missing:
+            raise _input(f"an outside judge's answer about {pack.build} is missing", f"no envelope is {missing[0]}")
+        check_outside_results(pack, [known[digest] for digest in pack.envelopes], policy.judges, rules)
 
 
 def _approvals(envelopes: tuple[bytes, ...], bundle: Digest, safety_keys: Sequence[str]) -> tuple[str, ...]:

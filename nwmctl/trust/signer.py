@@ -61,6 +61,7 @@ def sign(request: SigningRequest) -> SigningResult:
         evidence=tuple(_read(path) for path in request.evidence),
         artifacts=tuple(_read(path) for path in request.artifacts),
         approvals=tuple(_read(path) for path in request.approvals),
+        envelopes=tuple(_read(path) for path in request.envelopes),
     )
     permission = permit(papers, request.safety_keys, request.tighten, virtual=request.virtual)
     keyring = load_keyring(Path(request.keys))
