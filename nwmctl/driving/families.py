@@ -17,7 +17,7 @@ from numpy.random import Generator
 
 from nwmctl.driving import traps
 from nwmctl.driving.constants import AGENTS, TRACK_POINTS
-from nwmctl.driving.geometry import from_curvature, ramp, resample, shifted
+from nwmctl.driving.geometry import from_curvature, normals, ramp, resample, shifted
 from nwmctl.driving.roads import LANE, crossing, ring
 from nwmctl.driving.scenarios import Family, Scenario, ScenarioId, Vehicle
 
@@ -29,12 +29,13 @@ def _highway(identity: ScenarioId, g: Generator) -> Scenario:
     """Three lanes in a wide bend. Half the time the ego's route changes lane; some vehicles cut in or slow down."""
     bend = g.normal(0.0, 1.0) / 400.0 * ramp(g.uniform(0.0, 150.0), 15.0)
     middle = from_curvature(bend)
-    lanes = (middle, shifted(middle, LANE), shifted(middle, -LANE))
+    left = normals(middle)
+    lanes = tuple(resample(lane) for lane in (middle, shifted(middle, LANE, left), shifted(middle, -LANE, left)))
     cruise, start = float(g.uniform(20.0, 28.0)), 40.0
     route = middle
     if g.random() < 0.5:
         side = LANE if g.random() < 0.5 else -LANE
-        route = resample(shifted(middle, side * ramp(float(g.uniform(70.0, 140.0)), 7.0)))
+        route = resample(shifted(middle, side * ramp(float(g.uniform(70.0, 140.0)), 7.0), left))
     traffic: list[Vehicle] = []
     for lane, count in ((0, 3), (1, 3), (2, 2)):
         place = start + (g.uniform(22.0, 45.0) if lane == 0 else g.uniform(-35.0, 0.0))
@@ -43,10 +44,10 @@ def _highway(identity: ScenarioId, g: Generator) -> Scenario:
             track = lanes[lane]
             if lane and place > start + 12.0 and g.random() < 0.4:
                 into = ramp(place + float(g.uniform(25.0, 80.0)), 6.0)
-                track = shifted(middle, (LANE if lane == 1 else -LANE) * (1.0 - into))
+                track = resample(shifted(middle, (LANE if lane == 1 else -LANE) * (1.0 - into), left))
             slows = float(g.uniform(2.0, 9.0)) if g.random() < 0.2 else np.inf
             if lane == 0 or abs(place - start) >= 9.0:
-                traffic.append(Vehicle(resample(track), float(max(place, 0.0)), speed, speed, slows))
+                traffic.append(Vehicle(track, float(max(place, 0.0)), speed, speed, slows))
             place += float(g.uniform(20.0, 45.0))
     return Scenario(identity, route, start, cruise * float(g.uniform(0.8, 1.0)), cruise, tuple(traffic))
 
@@ -149,11 +150,13 @@ def generate_all(identities: Iterable[ScenarioId]) -> tuple[Scenario, ...]:
 
 
 def _spaced(scenario: Scenario) -> tuple[Vehicle, ...]:
-    taken = [scenario.route[int(scenario.start)]]
-    kept: list[Vehicle] = []
-    for vehicle in scenario.traffic:
-        place = vehicle.track[int(np.clip(vehicle.start, 0, TRACK_POINTS - 2))]
-        if all(float(np.hypot(*(place - other))) > _CLEAR_AT_START for other in taken):
+    """The traffic without vehicles that would start too near the ego or somebody before them."""
+    begins = [v.track[min(max(int(v.start), 0), TRACK_POINTS - 2)] for v in scenario.traffic]
+    places = np.stack([scenario.route[int(scenario.start)], *begins])
+    apart = places[:, None] - places[None]
+    clear = np.hypot(apart[..., 0], apart[..., 1]) > _CLEAR_AT_START
+    kept = [0]
+    for vehicle in range(1, len(places)):
+        if clear[vehicle, kept].all():
             kept.append(vehicle)
-            taken.append(place)
-    return tuple(kept[:AGENTS])
+    return tuple(scenario.traffic[i - 1] for i in kept[1:])[:AGENTS]

@@ -38,11 +38,18 @@ def smooth(points: FloatArray, half_width: int = 4) -> FloatArray:
     return resample(np.stack([np.convolve(padded[:, k], window, "valid") for k in (0, 1)], axis=-1))
 
 
-def shifted(track: FloatArray, left: FloatArray | float) -> FloatArray:
+def normals(track: FloatArray) -> FloatArray:
+    """Unit vectors to the left of a track, [K,2]. What ``shifted`` needs; compute it once for several shifts."""
+    tangent = np.empty_like(track)
+    tangent[1:-1] = (track[2:] - track[:-2]) / 2.0
+    tangent[0], tangent[-1] = track[1] - track[0], track[-1] - track[-2]
+    tangent /= np.hypot(tangent[:, 0], tangent[:, 1])[:, None]
+    return np.stack([-tangent[:, 1], tangent[:, 0]], axis=-1)
+
+
+def shifted(track: FloatArray, left: FloatArray | float, to_left: FloatArray | None = None) -> FloatArray:
     """The track moved ``left`` metres to its left; the result is not on the 1 m grid any more."""
-    tangent = np.gradient(track, axis=0)
-    tangent = tangent / np.hypot(tangent[:, 0], tangent[:, 1])[:, None]
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=-1)
+    normal = normals(track) if to_left is None else to_left
     return np.asarray(track + normal * np.broadcast_to(np.asarray(left, dtype=np.float64), track.shape[:1])[:, None])
 
 
@@ -88,10 +95,16 @@ class Tracks:
 
     def at(self, track: IntArray, arc: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """x, y and the tangent (dx, dy; about unit length) at ``arc`` m; arcs off the track are clipped."""
-        clipped = np.clip(arc, 0.0, TRACK_POINTS - 2.001)
-        index = clipped.astype(np.int64)
-        part = clipped - index
-        flat = track * TRACK_POINTS + index
-        x, y = self._x.take(flat), self._y.take(flat)
-        dx, dy = self._x.take(flat + 1) - x, self._y.take(flat + 1) - y
-        return x + dx * part, y + dy * part, dx, dy
+        part = np.maximum(arc, 0.0)
+        np.minimum(part, TRACK_POINTS - 2.001, out=part)
+        index = part.astype(np.int64)
+        part -= index
+        index += track * TRACK_POINTS
+        x, y = self._x.take(index), self._y.take(index)
+        index += 1
+        dx, dy = self._x.take(index), self._y.take(index)
+        dx -= x
+        dy -= y
+        x += dx * part
+        y += dy * part
+        return x, y, dx, dy

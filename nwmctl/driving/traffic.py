@@ -16,7 +16,11 @@ from nwmctl.driving.geometry import Tracks
 
 _LOOK: Final[FloatArray] = np.arange(3.0, 43.0, 4.0)
 """Arc lengths in m ahead at which a vehicle looks for a leader."""
+_CORRIDOR: Final = 2.4
+"""Not narrower than the corridor of 2.3 m, whose square decides."""
 _CORRIDOR_SQUARED: Final = 2.3**2
+_REACH_SQUARED: Final = 45.0**2
+"""Whoever is farther than 45 m away as the crow flies is not within the corridor of a look of 39 m along the track."""
 _NOBODY: Final = 200.0
 _LENGTH_MARGIN: Final = 3.0
 _STANDSTILL_GAP: Final = 4.0
@@ -32,27 +36,70 @@ def accelerations(
     wish: FloatArray,
     bodies: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
     yields: BoolArray,
+    live: BoolArray,
 ) -> FloatArray:
-    """Accelerations [B,M] in m/s2 of the M vehicles of each lane.
+    """Accelerations [B,M] in m/s2 of the M vehicles of each lane; in lanes that are not ``live`` [B] they mean nothing.
 
     ``track``, ``arc`` (m), ``wish`` (m/s) and ``yields`` are [B,M]; ``bodies`` are x, y, heading and speed of the M
     vehicles and then the ego, each [B,M+1].
     """
     x, y, heading, speed = bodies
     count = arc.shape[1]
-    ahead_x, ahead_y, _, _ = tracks.at(track[..., None], arc[..., None] + _LOOK)
-    away = (ahead_x[..., None] - x[:, None, None]) ** 2 + (ahead_y[..., None] - y[:, None, None]) ** 2
-    inside = away < _CORRIDOR_SQUARED
-    own = np.arange(count)
-    inside[:, own, :, own] = False
-    inside[..., count] &= yields[:, :, None]
-    distance = np.where(inside, _LOOK[:, None], _NOBODY).min(axis=2)
+    distance = _leaders(tracks, track, arc, x, y, _who_sees_whom(x, y, yields, live))
     leader = distance.argmin(axis=2)
     gap = np.take_along_axis(distance, leader[..., None], axis=2)[..., 0] - _LENGTH_MARGIN
     mine, my_heading = speed[:, :count], heading[:, :count]
     towards = np.cos(np.take_along_axis(heading, leader, axis=1) - my_heading)
     closing = mine - np.take_along_axis(speed, leader, axis=1) * towards
     return idm(mine, wish, gap, closing, occupied=gap < 0.75 * _NOBODY)
+
+
+def _who_sees_whom(x: FloatArray, y: FloatArray, yields: BoolArray, live: BoolArray) -> BoolArray:
+    """[B,M,M+1] whether a vehicle must look for another body at all: near, not itself, not an ego it ignores."""
+    count = yields.shape[1]
+    away, across = x[:, :count, None] - x[:, None, :], y[:, :count, None] - y[:, None, :]
+    away *= away
+    across *= across
+    away += across
+    near: BoolArray = np.asarray(away < _REACH_SQUARED)
+    own = np.arange(count)
+    near[:, own, own] = False
+    near[..., count] &= yields
+    near &= live[:, None, None]
+    return near
+
+
+def _leaders(
+    tracks: Tracks, track: IntArray, arc: FloatArray, x: FloatArray, y: FloatArray, near: BoolArray
+) -> FloatArray:
+    """[B,M,M+1] arc length in m at which a vehicle's look first meets another body; ``_NOBODY`` if it does not."""
+    distance = np.full(near.shape, _NOBODY)
+    looking = near.any(axis=2)
+    ahead_x, ahead_y, _, _ = tracks.at(track[looking][:, None], arc[looking][:, None] + _LOOK)
+    lane = np.nonzero(looking)[0]
+    # Most neighbours are beside or behind: a box round the points ahead rules them out before anything is measured.
+    candidate = near[looking]
+    candidate &= _within(ahead_x, x[lane])
+    candidate &= _within(ahead_y, y[lane])
+    row, other = np.nonzero(candidate)
+    away, across = ahead_x[row], ahead_y[row]
+    away -= x[lane[row], other][:, None]
+    across -= y[lane[row], other][:, None]
+    away *= away
+    across *= across
+    away += across
+    inside = away < _CORRIDOR_SQUARED
+    first = inside.argmax(axis=1)
+    met = np.full(candidate.shape, _NOBODY)
+    met[row, other] = np.where(inside.any(axis=1), _LOOK[first], _NOBODY)
+    distance[looking] = met
+    return distance
+
+
+def _within(points: FloatArray, places: FloatArray) -> BoolArray:
+    """[R,M+1] whether places [R,M+1] lie in the span of each row of points [R,L], a corridor wider at both ends."""
+    low, high = points.min(axis=1) - _CORRIDOR, points.max(axis=1) + _CORRIDOR
+    return np.asarray((places > low[:, None]) & (places < high[:, None]))
 
 
 def idm(speed: FloatArray, wish: FloatArray, gap: FloatArray, closing: FloatArray, occupied: BoolArray) -> FloatArray:

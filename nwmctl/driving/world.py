@@ -138,7 +138,7 @@ class World:
     def _advance(self, steer: FloatArray, accel: FloatArray, live: BoolArray) -> None:
         dt = k.CONTROL_DT / k.SUBSTEPS
         follow = dt / (dt + k.ACTUATOR_LAG)
-        pushes = self._traffic_accelerations()
+        pushes = self._traffic_accelerations(live)
         moved = np.where(self._stands, 0.0, np.maximum(self.agent_speed + pushes * dt, 0.0))
         gone = (self.agent_speed + moved) / 2.0 * dt
         self.agent_arc = self.agent_arc + np.where(live[:, None], gone, 0.0)
@@ -153,7 +153,7 @@ class World:
         self.heading = self.heading + way * np.sin(slip) / (k.WHEELBASE / 2.0)
         self.speed = np.where(live, faster, self.speed)
 
-    def _traffic_accelerations(self) -> FloatArray:
+    def _traffic_accelerations(self, live: BoolArray) -> FloatArray:
         late = self.time_step * k.CONTROL_DT > self._slows_at
         wish = np.where(late, 0.25 * self._agent_cruise, self._agent_cruise)
         bodies = (
@@ -162,7 +162,7 @@ class World:
             np.concatenate([self.agent_heading, self.heading[:, None]], axis=1),
             np.concatenate([self.agent_speed, self.speed[:, None]], axis=1),
         )
-        return accelerations(self.agent_tracks, self.agent_track, self.agent_arc, wish, bodies, self.yields)
+        return accelerations(self.agent_tracks, self.agent_track, self.agent_arc, wish, bodies, self.yields, live)
 
     def _touching(self, live: BoolArray) -> BoolArray:
         agents = (self.agent_x, self.agent_y, self.agent_heading)
@@ -178,12 +178,16 @@ Pose = tuple[FloatArray, FloatArray, FloatArray]
 
 def clearance(one: Pose, other: Pose) -> FloatArray:
     """Free space in m between two bodies of three circles each; negative when they overlap. Symmetric."""
-    axis = k.CIRCLE_OFFSETS
+    (ax, ay), (bx, by) = _circles(one), _circles(other)
+    away, across = ax[:, None] - bx[None], ay[:, None] - by[None]
+    away *= away
+    across *= across
+    away += across
+    return np.asarray(np.sqrt(away.min(axis=(0, 1))) - 2.0 * k.CIRCLE_RADIUS)
 
-    def circles(pose: Pose) -> tuple[FloatArray, FloatArray]:
-        x, y, heading = pose
-        return x[..., None] + axis * np.cos(heading)[..., None], y[..., None] + axis * np.sin(heading)[..., None]
 
-    (ax, ay), (bx, by) = circles(one), circles(other)
-    squared = (ax[..., :, None] - bx[..., None, :]) ** 2 + (ay[..., :, None] - by[..., None, :]) ** 2
-    return np.asarray(np.sqrt(squared.min(axis=(-2, -1))) - 2.0 * k.CIRCLE_RADIUS)
+def _circles(pose: Pose) -> tuple[FloatArray, FloatArray]:
+    """Centres of a body's circles, x and y; the circles are the first axis, which is the fast one to reduce."""
+    x, y, heading = pose
+    axis = k.CIRCLE_OFFSETS.reshape(-1, *(1,) * heading.ndim)
+    return x + axis * np.cos(heading), y + axis * np.sin(heading)
