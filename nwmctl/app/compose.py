@@ -17,6 +17,8 @@ from nwmctl.formats import canonical
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.bundle import bundle_step
 from nwmctl.steps.compile import compile_step
+from nwmctl.steps.judge import judge_step
+from nwmctl.steps.log_replay import log_replay_step
 from nwmctl.steps.publish import publish_step
 from nwmctl.steps.pull import pull_step
 from nwmctl.steps.rollout import rollout_step
@@ -65,6 +67,8 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
     return {
         StepName.PULL: pull_step(store, workspace.root / "incoming", project.base, parts.sleep),
         StepName.COMPILE: compile_step(store, toolchains, parts.compile_timeout_s),
+        StepName.JUDGE: judge_step(store, project.base),
+        StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),
         StepName.VALIDATE: validate_step(store, toolchains),
         StepName.BUNDLE: bundle_step(store),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),

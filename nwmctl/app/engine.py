@@ -158,7 +158,17 @@ def report(run: str, plan: tuple[PlannedStep, ...], result: RunResult, events: S
     )
 
 
-_BUILD = frozenset({StepName.PULL, StepName.COMPILE, StepName.VALIDATE, StepName.BUNDLE, StepName.SIGN})
+_BUILD = frozenset(
+    {
+        StepName.PULL,
+        StepName.COMPILE,
+        StepName.JUDGE,
+        StepName.LOG_REPLAY,
+        StepName.VALIDATE,
+        StepName.BUNDLE,
+        StepName.SIGN,
+    }
+)
 
 
 def expected_durations(workspace: Workspace, exclude: str = "") -> dict[str, float]:

@@ -12,11 +12,18 @@ from pathlib import Path
 from nwmctl.agent.plan import PlanRequest, build_plan
 from nwmctl.app.resources import templates_folder
 from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.evidence import Check
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import FleetRules, Policy, tightened
 from nwmctl.domain.release import Release
 from nwmctl.domain.step import PlannedStep
-from nwmctl.errors import FileUnreadableError, PolicySignatureError, SchemaError, VerificationError
+from nwmctl.errors import (
+    FileUnreadableError,
+    JudgeUnknownError,
+    PolicySignatureError,
+    SchemaError,
+    VerificationError,
+)
 from nwmctl.formats import canonical, documents, yamldoc
 from nwmctl.formats.platform_files import PlatformFiles, parse_platform_files
 from nwmctl.storage.content import ContentStore
@@ -64,6 +71,7 @@ class Project:
             chassis_template=store.put_bytes(self.chassis_template),
             policy=store.put_bytes(self.policy_bytes),
             policy_signature=store.put_bytes(self.policy_envelope),
+            judges=self.policy.judges,
         )
         return build_plan(request)
 
@@ -104,6 +112,7 @@ def load_project(path: Path, platforms: Path) -> Project:
     envelope = read_file(policy_path.with_name(policy_path.name + ".sig"), "policy signature")
     _verify_policy(policy_bytes, envelope, release, policy_path.name)
     policy = documents.decode_yaml(Policy, policy_bytes, policy_path.name)
+    _refuse_unknown_judges(release, data, path.name, policy)
     rules = tightened(policy.rules(virtual=release.fleet.virtual), release.tighten.platforms, release.tighten.approvals)
     return Project(
         base=path.parent.resolve(),
@@ -128,6 +137,30 @@ def _refuse_unknown_platforms(release: Release, data: bytes, name: str, files: P
                 why=f"known platforms are {', '.join(sorted(files.profiles))}",
                 next="correct the name, or add a profile for it (see `nwmctl platforms list`)",
             )
+
+
+def _refuse_unknown_judges(release: Release, data: bytes, name: str, policy: Policy) -> None:
+    """A release chooses among the judges whom the safety role trusts, and never brings its own."""
+    trusted = {judge.name: judge.checks for judge in policy.judges}
+    for index, source in enumerate(release.judges):
+        asked = (Check.LOG_REPLAY,) if source.log else source.checks
+        beyond = [check for check in asked if check not in trusted.get(source.name, asked)]
+        unknown = [place for place in source.platforms if place not in release.platforms]
+        if source.name in trusted and not beyond and not unknown:
+            continue
+        _, lines = yamldoc.parse(data, name)
+        where = f"{lines.at(('judges', index))}: judge '{source.name}'"
+        if unknown:
+            what, why = f"is asked about '{unknown[0]}'", f"the release goes to {', '.join(release.platforms)}"
+        elif beyond:
+            what, why = f"is asked for '{beyond[0]}'", f"the policy trusts it with {', '.join(trusted[source.name])}"
+        else:
+            what, why = "is not trusted by the policy", f"it trusts {', '.join(trusted) or 'no outside judge'}"
+        raise JudgeUnknownError(
+            f"{where} {what}",
+            why=why,
+            next="correct the entry, or have the safety role sign a policy that trusts this judge (see docs/judges.md)",
+        )
 
 
 def _verify_policy(policy: bytes, envelope: bytes, release: Release, name: str) -> None:

@@ -23,6 +23,7 @@ MAX_FIGURES = 1_000
 MAX_TEXT = 2_000
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
 MAX_MEMORY_MB = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ADDRESS = re.compile(r"[^@\s:/]+@[^@\s:/]+(:[0-9]{1,5})?\Z")
 _LOWEST, _HIGHEST = -1e308, 1e308
 
@@ -109,6 +110,8 @@ class JudgeSource:
     memory_mb: int = 4096
 
     def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError(f"a judge is called '{self.name}'; use letters, digits, '.', '_' and '-'")
         ways = [name for name in ("file", "command", "log") if getattr(self, name)]
         if len(ways) != 1:
             raise ValueError(

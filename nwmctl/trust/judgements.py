@@ -7,7 +7,6 @@ validate step and the signing process both come through here, each with bytes of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.judge import Admission, Case, DriveLog, JudgeEvidence, admit, refuse
@@ -101,11 +100,6 @@ def _admitted(
         if evidence.judge == judge.name:
             return admit(evidence, judge, case, (), rules).results
     raise _contradiction(pack, "it names an envelope that no judge of the policy has signed")
-
-
-def narrowed(judge: TrustedJudge, checks: tuple[Check, ...]) -> TrustedJudge:
-    """The judge, trusted with no more than it is asked; ``checks`` empty: with all."""
-    return replace(judge, checks=tuple(check for check in judge.checks if check in checks)) if checks else judge
 
 
 def _contradiction(pack: Evidence, why: str) -> SigningInputError:
