@@ -68,6 +68,11 @@ def imitation_loss(model: Driver, tokens: Tensor, drives: Drives, d: Tensor, t: 
     known = inside & drives.live[d[:, None], ahead]
     wanted = drives.label[d[:, None], ahead] / model.control_scale
     error = F.smooth_l1_loss(model.plan(tokens), wanted, beta=0.3, reduction="none")
+    return weigh(error, known)
+
+
+def weigh(error: Tensor, known: Tensor) -> Tensor:
+    """The mean of an error of plans [S,10,2] where ``known`` [S,10]; the executed control weighs most."""
     weight = torch.tensor([_FIRST_CONTROL] + [_LATER_CONTROLS] * (k.HORIZON - 1)) * known
     return (error * torch.tensor([_STEER_WEIGHT, 1.0]) * weight[..., None]).sum() / weight.sum()
 

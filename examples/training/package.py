@@ -31,12 +31,23 @@ from nwmctl.formats import model_card
 CALIBRATION: Final = r.Drives("calibration", 96, 3_000_000, 0.6)
 GOLDEN: Final = r.Drives("golden", 48, 3_500_000, 0.6)
 FILES: Final = {"weights": "model.onnx", "calibration": "calibration.npz", "golden": "golden.npz"}
-LIMITATIONS: Final = (
-    "Trained and measured only in nwmctl's own simulator, on synthetic roads with rule-driven traffic.",
-    "It has never seen a camera, a real road or a real vehicle, and must not drive one.",
-    "It imitates a rule-based expert: where the expert is wrong, so is the model. No reinforcement learning yet.",
-    "Agents beyond 80 m or beyond eight slots are invisible to it; pedestrians, signs and signals do not exist.",
+_IMITATES: Final = (
+    "It imitates a rule-based expert: where the expert is wrong, so is the model. No reinforcement learning yet."
 )
+_REINFORCED: Final = (
+    "It learned from a rule-based expert and then from the simulator's own score: it drives for that score, and where "
+    "the score is wrong, so is the model. Lateral comfort is not part of the score."
+)
+
+
+def limitations(reinforced: bool) -> tuple[str, ...]:
+    """What the card warns of."""
+    return (
+        "Trained and measured only in nwmctl's own simulator, on synthetic roads with rule-driven traffic.",
+        "It has never seen a camera, a real road or a real vehicle, and must not drive one.",
+        _REINFORCED if reinforced else _IMITATES,
+        "Agents beyond 80 m or beyond eight slots are invisible to it; pedestrians, signs and signals do not exist.",
+    )
 
 
 def pick(drives: r.Drives, count: int) -> Tensors:
@@ -88,7 +99,7 @@ def package(work: Path, upto: str, version: str, description: str, out: Path) ->
         lineage=tuple(_stage(json.loads(report.read_text())) for report in reports),
         files={role: FileEntry(FILES[role], digest_bytes(data), len(data)) for role, data in contents.items()},
         licence="Apache-2.0",
-        limitations=LIMITATIONS,
+        limitations=limitations(upto.endswith("reinforce")),
     )
     out.mkdir(parents=True, exist_ok=True)
     for role, data in contents.items():

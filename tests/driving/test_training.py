@@ -40,12 +40,17 @@ def test_training_goes_from_drives_to_a_signed_package(tmp_path: Path) -> None:
         replace(full.finetune, steps=6),
         replace(full.extend, steps=2),
         ((replace(full.rounds[0][0], count=24), replace(full.rounds[0][1], steps=2)),),
-    )
+        replace(
+            full.reinforce, iterates=2, steps=2, validation=10,
+            exploration=replace(full.reinforce.exploration, scenarios=12, plain=2, drives=2),
+        ),
+    )  # fmt: skip
     torch.set_num_threads(1)
     Training(tmp_path / "a", small, test_scenarios=10).run()
-    card = package(tmp_path / "a", "4-dagger-1", "0.1", "a few steps", tmp_path / "model")
+    card = package(tmp_path / "a", "5-reinforce", "0.1", "a few steps", tmp_path / "model")
     losses = [stage.metrics["loss"] for stage in card.lineage]
-    assert [stage.metrics["steps"] for stage in card.lineage] == [12, 6, 2, 2]
+    steps = [stage.metrics["steps"] for stage in card.lineage]
+    assert steps == [12, 6, 2, 2, 2 * card.lineage[-1].metrics["iterate"]]
     assert np.isfinite(losses).all()
     assert model_card.decode((tmp_path / "model" / CARD_NAME).read_bytes(), CARD_NAME) == card
     sign(
@@ -55,5 +60,5 @@ def test_training_goes_from_drives_to_a_signed_package(tmp_path: Path) -> None:
     assert (tmp_path / "model" / SIGNATURE_NAME).stat().st_size > 1_000
 
     Training(tmp_path / "b", small, test_scenarios=10).run()
-    again = package(tmp_path / "b", "4-dagger-1", "0.1", "a few steps", tmp_path / "again")
+    again = package(tmp_path / "b", "5-reinforce", "0.1", "a few steps", tmp_path / "again")
     assert again.files == card.files, "the same recipe must give the same bytes on one machine"
