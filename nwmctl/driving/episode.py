@@ -19,7 +19,7 @@ from nwmctl.driving.constants import FloatArray
 from nwmctl.driving.families import generate_all
 from nwmctl.driving.metrics import Outcomes
 from nwmctl.driving.observe import Observation, observe
-from nwmctl.driving.scenarios import ScenarioId
+from nwmctl.driving.scenarios import Scenario, ScenarioId
 from nwmctl.driving.world import World
 from nwmctl.errors import PolicyShapeError
 
@@ -32,10 +32,15 @@ Driver = Callable[[World], FloatArray]
 def run(policy: Policy, scenarios: Sequence[ScenarioId], batch: int = 100) -> Outcomes:
     """Drive every scenario with the policy, ``batch`` at a time. Raises PolicyShapeError; ValueError if none."""
 
-    def driver(world: World) -> FloatArray:
-        return first_control(policy(observe(world)), world.size)
+    return run_driver(_sighted(policy), scenarios, batch)
 
-    return run_driver(driver, scenarios, batch)
+
+def run_scenarios(policy: Policy, scenarios: Sequence[Scenario], batch: int = 100) -> Outcomes:
+    """As ``run``, with scenarios that are already drawn, or that somebody wrote (see ``scenario_file``)."""
+    if not scenarios or batch < 1:
+        raise ValueError("at least one scenario and a batch of at least one are needed")
+    driver = _sighted(policy)
+    return metrics.join([_drive(driver, scenarios[i : i + batch]) for i in range(0, len(scenarios), batch)])
 
 
 def run_expert(scenarios: Sequence[ScenarioId], batch: int = 100) -> Outcomes:
@@ -47,7 +52,7 @@ def run_driver(driver: Driver, scenarios: Sequence[ScenarioId], batch: int = 100
     """Drive every scenario with somebody who may see the whole world."""
     if not scenarios or batch < 1:
         raise ValueError("at least one scenario and a batch of at least one are needed")
-    parts = [_drive(driver, scenarios[i : i + batch]) for i in range(0, len(scenarios), batch)]
+    parts = [_drive(driver, generate_all(scenarios[i : i + batch])) for i in range(0, len(scenarios), batch)]
     return metrics.join(parts)
 
 
@@ -65,8 +70,13 @@ def first_control(control: npt.NDArray[np.floating], lanes: int) -> FloatArray:
     )
 
 
-def _drive(driver: Driver, identities: Sequence[ScenarioId]) -> Outcomes:
-    world = World(generate_all(identities))
+def _sighted(policy: Policy) -> Driver:
+    """A driver who sees no more than a policy does."""
+    return lambda world: first_control(policy(observe(world)), world.size)
+
+
+def _drive(driver: Driver, scenarios: Sequence[Scenario]) -> Outcomes:
+    world = World(scenarios)
     path = np.empty((world.size, k.EPISODE_STEPS + 1, 2))
     for step in range(k.EPISODE_STEPS + 1):
         path[:, step, 0], path[:, step, 1] = world.x, world.y

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nwmctl.domain.scenario import Family as Family
 from nwmctl.domain.scenario import Trap as Trap
 from nwmctl.driving.constants import FloatArray
+from nwmctl.errors import ScenarioNameError
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +82,17 @@ def paired(count: int, seed: int) -> tuple[ScenarioId, ...]:
     """``count`` identities, the families taking turns: the same for everyone who names the same seed."""
     families = tuple(Family)
     return tuple(ScenarioId(families[i % len(families)], seed + i // len(families)) for i in range(count))
+
+
+def named(text: str) -> ScenarioId:
+    """The identity that a person writes as ``family:seed`` or ``family:seed:trap``. Raises ScenarioNameError."""
+    parts = text.split(":")
+    families, traps = [str(family) for family in Family], [str(trap) for trap in Trap]
+    known = len(parts) in (2, 3) and parts[0] in families and parts[2:] in ([], *([trap] for trap in traps))
+    if not known or not (parts[1].isascii() and parts[1].isdigit() and int(parts[1]) < 2**63):
+        raise ScenarioNameError(
+            f"'{text}' names no scenario",
+            why="a name is family:seed or family:seed:trap, with a seed from 0 up",
+            next=f"families: {', '.join(families)}; traps: {', '.join(traps)}",
+        )
+    return ScenarioId(Family(parts[0]), int(parts[1]), Trap(parts[2]) if parts[2:] else None)

@@ -178,7 +178,8 @@ Pose = tuple[FloatArray, FloatArray, FloatArray]
 
 def clearance(one: Pose, other: Pose) -> FloatArray:
     """Free space in m between two bodies of three circles each; negative when they overlap. Symmetric."""
-    (ax, ay), (bx, by) = _circles(one), _circles(other)
+    dimensions = max(one[2].ndim, other[2].ndim)
+    (ax, ay), (bx, by) = _circles(one, dimensions), _circles(other, dimensions)
     away, across = ax[:, None] - bx[None], ay[:, None] - by[None]
     away *= away
     across *= across
@@ -186,8 +187,8 @@ def clearance(one: Pose, other: Pose) -> FloatArray:
     return np.asarray(np.sqrt(away.min(axis=(0, 1))) - 2.0 * k.CIRCLE_RADIUS)
 
 
-def _circles(pose: Pose) -> tuple[FloatArray, FloatArray]:
+def _circles(pose: Pose, dimensions: int) -> tuple[FloatArray, FloatArray]:
     """Centres of a body's circles, x and y; the circles are the first axis, which is the fast one to reduce."""
     x, y, heading = pose
-    axis = k.CIRCLE_OFFSETS.reshape(-1, *(1,) * heading.ndim)
+    axis = k.CIRCLE_OFFSETS.reshape(-1, *(1,) * dimensions)
     return x + axis * np.cos(heading), y + axis * np.sin(heading)

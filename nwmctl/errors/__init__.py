@@ -9,6 +9,7 @@ from nwmctl.errors.agent import *
 from nwmctl.errors.app import *
 from nwmctl.errors.base import *
 from nwmctl.errors.documents import *
+from nwmctl.errors.driving import *
 from nwmctl.errors.fleet import *
 from nwmctl.errors.judges import *
 from nwmctl.errors.publishing import *

@@ -20,6 +20,7 @@ from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
 from nwmctl.domain.release import Release
+from nwmctl.domain.scenario import ScenarioDocument
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
 from nwmctl.domain.train import BundleResult
 from nwmctl.errors import SchemaError, SchemaVersionError
@@ -68,6 +69,7 @@ SCHEMAS: dict[type, Schema] = {
     SigningResult: Schema("nwmctl.signing-result", 1),
     SigningRefusal: Schema("nwmctl.signing-refusal", 1),
     Approval: Schema("nwmctl.approval", 1),
+    ScenarioDocument: Schema("nwmctl.scenario", 1),
     JudgeRequest: Schema("nwmctl.judge-request", 1),
     JudgeEvidence: Schema("nwmctl.judge-evidence", 1),
     DriveLog: Schema("nwmctl.drive-log", 1),
@@ -89,8 +91,13 @@ def decode(kind: type[T], data: bytes, where: str) -> T:
 
 def decode_yaml(kind: type[T], data: bytes, where: str) -> T:
     """Read a document that a person wrote in YAML. Raises SchemaError with file, line and key."""
+    return decode_yaml_with_places(kind, data, where)[0]
+
+
+def decode_yaml_with_places(kind: type[T], data: bytes, where: str) -> tuple[T, Source]:
+    """As ``decode_yaml``, and where each key stands: for refusals that only a later look at the values can make."""
     plain, source = yamldoc.parse(data, where)
-    return _build(kind, plain, source)
+    return _build(kind, plain, source), source
 
 
 def _build(kind: type[T], plain: Plain, source: Source) -> T:

@@ -92,6 +92,10 @@ def test_collisions_are_symmetrical_and_do_not_depend_on_the_place(x: float, y: 
     assert clearance(a, b) == pytest.approx(clearance(b, a), abs=1e-12)
     moved = (zero + 100.0, zero - 40.0, a[2]), (b[0] + 100.0, b[1] - 40.0, b[2])
     assert clearance(*moved) == pytest.approx(clearance(a, b), abs=1e-9)
+    both = tuple(np.concatenate(pair) for pair in zip(a, b, strict=True))
+    table = clearance(tuple(v[:, None] for v in both), both)  # type: ignore[arg-type]
+    assert table.shape == (2, 2)
+    assert table[0, 1] == pytest.approx(clearance(a, b)[0], abs=1e-12)
     assert clearance(a, b)[0] <= np.hypot(x, y) - 2 * k.CIRCLE_RADIUS + 1e-9
 
 

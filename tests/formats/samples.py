@@ -27,6 +27,13 @@ from nwmctl.domain.platform import (
 )
 from nwmctl.domain.policy import FleetRules, Policy, Rule, TrustedJudge
 from nwmctl.domain.release import FleetReference, Gate, Mirror, Release, Tighten, Trust, WaveSpec
+from nwmctl.domain.scenario import (
+    EgoStart,
+    Family,
+    OtherVehicle,
+    ScenarioDocument,
+    WrittenScenario,
+)
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
 from nwmctl.domain.train import BundleFile, BundleResult
 
@@ -138,6 +145,13 @@ SAMPLES: tuple[object, ...] = (
     SigningResult("00", digest("d"), digest("b"), digest("p"), _KEY, (_KEY,), True, True),
     SigningRefusal("SigningRefusedError", "what", "why", "next"),
     Approval(digest("b"), "looked at it"),
+    ScenarioDocument(
+        "a lorry in the lane",
+        written=WrittenScenario(
+            Family.HIGHWAY, ((0.0, 0.0), (400.0, 0.0)), EgoStart(10.0, 20.0, 22.0, 0.5, 0.125),
+            (OtherVehicle(80.0, 0.0, 0.0, ((0.0, 3.0), (400.0, 3.0)), 2.5, False),), (3, 4), 1,
+        ),
+    ),
     JudgeRequest(_CASE, digest("payload"), (Check.CLOSED_LOOP,), 7, {"closed_loop": {"score_shift": 0.02}}),
     JudgeEvidence(
         "rig", "firmware 7", _CASE,
