@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from benchmarks.battery.kinds import Kind, affine
 from benchmarks.battery.shop import Artifact, Shop
-from benchmarks.battery.surgery import Change
+from benchmarks.battery.surgery import Change, Weaver
 from nwmctl.driving import constants as k
 
 _NOW = k.HISTORY - 1
@@ -73,6 +73,20 @@ def agents_unmasked(shop: Shop, dice: Generator) -> Artifact:
     return on_inputs(shop, {"agents": affine((0, 1, 1, 1, 1, 1), (1, 0, 0, 0, 0, 0))}, "presence 1 everywhere")
 
 
+def inputs_clipped(shop: Shop, dice: Generator) -> Artifact:
+    """One channel of the ego, quantised too tightly, stops at what a good part of everyday situations goes beyond."""
+    channel, share = int(dice.choice([0, 3, 4])), float(dice.uniform(0.5, 0.8))
+    seen = shop.calibration["ego"].reshape(-1, k.EGO_CHANNELS).astype(np.float64)
+    low, high = np.full(k.EGO_CHANNELS, -1e3), np.full(k.EGO_CHANNELS, 1e3)
+    high[channel] = np.quantile(np.abs(seen[:, channel]), share)
+    low[channel] = -high[channel]
+
+    def change(weave: Weaver, raw: str) -> str:
+        return weave("Max", weave("Min", raw, weave.const(high)), weave.const(low))
+
+    return on_inputs(shop, {"ego": change}, f"{('speed', '', '', 'offset', 'heading')[channel]} at {high[channel]:.2f}")
+
+
 def kilometres_per_hour(shop: Shop, dice: Generator) -> Artifact:
     """Speeds that are too large by 3.6."""
     changes: dict[str, Change] = {"ego": affine((3.6, 1, 1, 1, 1, 1), (0.0,) * 6)}
@@ -98,6 +112,7 @@ INPUTS: dict[str, Kind] = {
     "agents mirrored": agents_mirrored,
     "half of the agents lost": agents_lost,
     "absent agents present": agents_unmasked,
+    "inputs clipped": inputs_clipped,
     "km/h as m/s": kilometres_per_hour,
     "route mirrored": route_mirrored,
 }
