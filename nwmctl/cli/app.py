@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nwmctl.cli import build, deploy, doctor, fleet, keys, platforms, runs, verify
+from nwmctl.cli import build, deploy, doctor, drive, fleet, keys, platforms, runs, verify
 
 if TYPE_CHECKING:
     from nwmctl.errors import NwmError
@@ -38,6 +38,7 @@ app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.add_typer(fleet.rollout, name="rollout")
 app.add_typer(runs.group, name="runs")
+app.add_typer(drive.group, name="drive")
 app.add_typer(platforms.group, name="platforms")
 app.add_typer(fleet.fleet, name="fleet")
 app.add_typer(fleet.gateway, name="gateway")

@@ -127,6 +127,12 @@ def join(parts: list[Outcomes]) -> Outcomes:
     return Outcomes(ids=tuple(i for p in parts for i in p.ids), **arrays)
 
 
+def select(outcomes: Outcomes, which: BoolArray) -> Outcomes:
+    """Some of the scenarios, in order; ``which`` [N]."""
+    arrays = {f.name: getattr(outcomes, f.name)[which] for f in fields(Outcomes) if f.name != "ids"}
+    return Outcomes(ids=tuple(i for i, taken in zip(outcomes.ids, which, strict=True) if taken), **arrays)
+
+
 def summarise(outcomes: Outcomes, family: Family | None = None) -> Summary:
     """Means over all scenarios, or over one family's (zeros if there are none)."""
     chosen = np.array([family is None or i.family is family for i in outcomes.ids], dtype=bool)

@@ -71,3 +71,19 @@ class NoLocalFleetError(InputError):
 
 class HostPlatformError(RefusedError):
     """A real fleet's release names a platform whose builds run on the machine that runs nwmctl."""
+
+
+class ArtifactUnknownError(InputError):
+    """A text names no artifact: no model package, no ONNX file, nothing that a run of this workspace compiled."""
+
+
+class ArtifactAmbiguousError(InputError):
+    """A text names several artifacts."""
+
+
+class ArtifactUnreachableError(MissingError):
+    """An artifact cannot execute on this machine in any way."""
+
+
+class NotDrivableError(InputError):
+    """A model wants to see or says something else than the simulator shows or takes."""
