@@ -1,7 +1,8 @@
 """Tensors over a pipe: the small binary language between a session and its worker. No pickle.
 
 A frame is an 8-byte length, a JSON header of that length, and the tensors' bytes in the header's order, little-endian
-and C-contiguous. A header holds either tensors or an error's text. Reading never trusts a length beyond ``MAX_BYTES``.
+and C-contiguous. A header holds either tensors or an error's text. Reading never trusts a length beyond the limit that
+the reader sets (``MAX_BYTES`` at most).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from nwmctl.toolchains.protocol import Tensors
 
 MAX_BYTES = 1 << 30
+_HEADER_BYTES = 1 << 20
+"""Names, dtypes and shapes of a few tensors, or an error's text: nothing that needs more."""
 _LENGTH = struct.Struct("<Q")
 _DTYPES = ("float32", "float64", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
 
@@ -46,10 +49,11 @@ def pack(tensors: Mapping[str, NDArray[np.generic]], error: str = "") -> bytes:
     return b"".join([_LENGTH.pack(len(header)), header, *parts])
 
 
-def unpack(read: Callable[[int], bytes]) -> Frame:
-    """Read one frame; ``read(n)`` returns exactly n bytes or raises. Raises FrameError."""
+def unpack(read: Callable[[int], bytes], limit: int = MAX_BYTES) -> Frame:
+    """Read one frame; ``read(n)`` returns exactly n bytes or raises. Tensors take at most ``limit`` bytes. Raises
+    FrameError."""
     (length,) = _LENGTH.unpack(read(_LENGTH.size))
-    if length > MAX_BYTES:
+    if length > _HEADER_BYTES:
         raise FrameError(f"a header of {length} bytes")
     try:
         header = json.loads(read(length))
@@ -58,7 +62,7 @@ def unpack(read: Callable[[int], bytes]) -> Frame:
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise FrameError(f"a header that does not parse: {problem}") from problem
     tensors: Tensors = {}
-    room = MAX_BYTES
+    room = min(limit, MAX_BYTES)
     for name, dtype, shape in entries:
         if dtype not in _DTYPES or any(n < 0 for n in shape):
             raise FrameError(f"a tensor of {dtype}{list(shape)}")
@@ -66,6 +70,6 @@ def unpack(read: Callable[[int], bytes]) -> Frame:
         size = math.prod(shape) * kind.itemsize
         room -= size
         if room < 0:
-            raise FrameError(f"more than {MAX_BYTES} bytes of tensors")
+            raise FrameError(f"more than {min(limit, MAX_BYTES)} bytes of tensors")
         tensors[name] = np.frombuffer(read(size), kind).reshape(shape).astype(dtype)
     return Frame(tensors, error)

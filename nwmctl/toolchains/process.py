@@ -39,12 +39,17 @@ class MemoryLimit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``timeout_s`` seconds of wall clock, ``memory_bytes``, and bytes of output before a tool counts as runaway."""
+    """``timeout_s`` seconds of wall clock, ``memory_bytes``, and bytes of output before a tool counts as runaway.
+
+    ``file_bytes`` is how large any one file may become that the tool writes, 0 without limit: a compiler's payload is
+    as large as its model, a runtime's answer is not.
+    """
 
     timeout_s: float = 600.0
     memory_bytes: int = 8 << 30
     memory: MemoryLimit = MemoryLimit.ADDRESS_SPACE
     output_bytes: int = 16 << 20
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ def start(command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], 
                 str(theirs),
                 command.limits.memory.value,
                 str(command.limits.memory_bytes),
+                str(command.limits.file_bytes),
                 *command.argv,
             ],
             cwd=command.cwd,

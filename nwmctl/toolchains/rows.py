@@ -6,6 +6,7 @@ order of the manifest's ports. Used for emulation and for vendors' runtimes.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +22,10 @@ from nwmctl.errors import RuntimeCrashedError, RuntimeFailedError
 from nwmctl.toolchains.process import ERROR_PATTERN, Command, Limits, MemoryLimit, run_tool
 from nwmctl.toolchains.protocol import Tensors
 from nwmctl.toolchains.sessions import check_inputs
+
+_FILE_BYTES = 1 << 30
+"""As much as a frame of tensors may take elsewhere."""
+_HEADER_BYTES = 4096
 
 
 def input_name(index: int) -> str:
@@ -52,7 +57,7 @@ class RowSession:
             argv,
             self._scratch,
             # Emulators reserve the emulated address space, which RLIMIT_AS would count.
-            Limits(timeout_s, memory=MemoryLimit.DATA),
+            Limits(timeout_s, memory=MemoryLimit.DATA, file_bytes=_FILE_BYTES),
             error_pattern=error_pattern,
             failure=RuntimeFailedError,
             crash=RuntimeCrashedError,
@@ -98,8 +103,11 @@ class RowSession:
             ) from problem
 
     def _read(self, path: Path, index: int) -> NDArray[np.generic]:
-        values: NDArray[np.generic] = np.load(path, allow_pickle=False)
         port = self._outputs[index]
+        promised = np.dtype(port.dtype).itemsize * math.prod(int(n) for n in port.shape[1:])
+        if path.stat().st_size > promised + _HEADER_BYTES:
+            raise ValueError(f"'{port.name}' is a file of {path.stat().st_size} bytes, {promised} were promised")
+        values: NDArray[np.generic] = np.load(path, allow_pickle=False)
         if values.shape != (1, *port.shape[1:]) or values.dtype.name != port.dtype:
             raise ValueError(f"'{port.name}' is {values.dtype.name}{list(values.shape)}, it must be {port}")
         return values

@@ -1,7 +1,9 @@
 """Sessions of artifacts that execute on this machine: the parent's end of the pipe to a worker.
 
-A runtime that crashes, hangs or talks nonsense ends its worker and becomes one error of ours; after that the session
-is closed for good. Inputs are compared with the manifest's ports before they are sent. Does not know any runtime.
+A runtime that crashes, hangs, leaks, answers without end or talks nonsense ends its worker and becomes one error of
+ours; after that the session is closed for good. A question has one deadline, however busily the runtime answers. What
+the runtime says goes to a file that cannot grow beyond the limit. Inputs are compared with the manifest's ports before
+they are sent. Does not know any runtime.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +28,26 @@ from numpy.typing import NDArray
 from nwmctl.domain.artifact import Port
 from nwmctl.errors import RuntimeCrashedError, RuntimeFailedError, TensorMismatchError, ToolchainTimeoutError
 from nwmctl.toolchains.framing import Frame, FrameError, pack, unpack
-from nwmctl.toolchains.process import Command, Limits, MemoryLimit, ending, last_lines, own_path, python_module, start
+from nwmctl.toolchains.process import (
+    Command,
+    Limits,
+    MemoryLimit,
+    Running,
+    ending,
+    last_lines,
+    own_path,
+    python_module,
+    start,
+)
 from nwmctl.toolchains.protocol import Tensors
 
 _ROWS_PER_TIMEOUT = 256
+_SPARE_BYTES = 1 << 20
+"""Room in an answer beyond the tensors that were promised, so that a wrong answer is named and not just cut."""
 _LOG = "stderr.txt"
 _LOG_TAIL = 8192
+_LOG_BYTES = 16 << 20
+"""Beyond this a worker's words are lost; it writes no other file."""
 _NEXT = "try the next recipe; if it persists, the payload or this runtime's version is at fault"
 
 
@@ -59,6 +76,34 @@ def _mismatch(given: str, takes: str) -> TensorMismatchError:
     )
 
 
+def _row_bytes(ports: tuple[Port, ...]) -> int:
+    """Bytes of one row of all ports."""
+    return sum(np.dtype(port.dtype).itemsize * math.prod(int(n) for n in port.shape[1:]) for port in ports)
+
+
+class _Deadline:
+    """Has a worker killed when its time for one answer is over, even if it answers byte by byte."""
+
+    def __init__(self, patience: float, running: Running) -> None:
+        self.patience, self.passed = patience, False
+        self._running = running
+        self._timer = threading.Timer(patience, self._over)
+        self._timer.daemon = True
+
+    def _over(self) -> None:
+        self.passed = True
+        self._running.cut()
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+
 class WorkerSession:
     """``Session`` over a worker process. ``timeout_s`` holds for loading and for every 256 rows."""
 
@@ -73,7 +118,7 @@ class WorkerSession:
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._to, False)
         self._open = True
-        self._receive(timeout_s)
+        self._receive(timeout_s, 0)
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
         """See ``Session.run``. Raises TensorMismatchError, RuntimeFailedError, RuntimeCrashedError,
@@ -83,7 +128,7 @@ class WorkerSession:
         rows = check_inputs(self._inputs, inputs)
         patience = self._timeout * math.ceil(rows / _ROWS_PER_TIMEOUT)
         self._send(pack({port.name: inputs[port.name] for port in self._inputs}), patience)
-        answer = self._receive(patience).tensors
+        answer = self._receive(patience, rows * _row_bytes(self._outputs)).tensors
         if list(answer) != [port.name for port in self._outputs]:
             self.close()
             raise RuntimeFailedError(
@@ -123,9 +168,11 @@ class WorkerSession:
             except BrokenPipeError as problem:
                 raise self._crashed() from problem
 
-    def _receive(self, patience: float) -> Frame:
+    def _receive(self, patience: float, promised: int) -> Frame:
+        """One frame within ``patience`` seconds, whose tensors take about ``promised`` bytes."""
         try:
-            frame = unpack(lambda count: self._read(count, patience))
+            with _Deadline(patience, self._running) as deadline:
+                frame = unpack(lambda count: self._read(count, deadline), 2 * promised + _SPARE_BYTES)
         except FrameError as problem:
             self.close()
             raise RuntimeFailedError(f"{self._tool} answered nonsense", why=str(problem), next=_NEXT) from problem
@@ -137,15 +184,12 @@ class WorkerSession:
             raise RuntimeFailedError(f"{self._tool} failed", why=frame.error, next=_NEXT)
         return frame
 
-    def _read(self, count: int, patience: float) -> bytes:
+    def _read(self, count: int, deadline: _Deadline) -> bytes:
         parts: list[bytes] = []
         while count:
-            ready, _, _ = select.select([self._from], [], [], patience)
-            if not ready:
-                raise self._late(patience)
             part = os.read(self._from, min(count, 1 << 20))
             if not part:
-                raise self._crashed()
+                raise self._late(deadline.patience) if deadline.passed else self._crashed()
             parts.append(part)
             count -= len(part)
         return b"".join(parts)
@@ -179,7 +223,7 @@ def open_worker(
         f"the runtime {runtime}",
         python_module("nwmctl.toolchains.worker", runtime, str(payload.resolve()), json.dumps(ports)),
         Path(tempfile.mkdtemp(prefix="nwmctl-worker-")),
-        Limits(memory=MemoryLimit.DATA),
+        Limits(memory=MemoryLimit.DATA, file_bytes=_LOG_BYTES),
         own_path(),
     )
     return WorkerSession(command, inputs, outputs, timeout_s)

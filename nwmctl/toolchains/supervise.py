@@ -1,7 +1,8 @@
 """The small process between us and a tool: it makes sure that the tool never outlives us.
 
-Started as a script by ``process``: ``supervise.py LIFELINE LIMIT BYTES ARGV...``. It starts the tool in a process group
-of its own under the memory limit and waits for two things: the tool's end, whose exit status becomes its own, or the
+Started as a script by ``process``: ``supervise.py LIFELINE LIMIT BYTES FILE ARGV...``. It starts the tool in a process
+group of its own under the memory limit, and under a limit for the size of any file it writes (FILE bytes; 0: none), and
+waits for two things: the tool's end, whose exit status becomes its own, or the
 end of the lifeline, a pipe whose other end only we hold. Either way the whole group is killed, so nothing that the tool
 started stays; the lifeline closes however we die. Uses the standard library only and imports nothing of the project,
 so that it starts in milliseconds.
@@ -21,10 +22,12 @@ CANNOT_START = 127
 
 def main(argv: list[str]) -> int:
     """Run the tool; returns its exit status, or dies of the signal that the tool died of."""
-    lifeline, limit, size, command = int(argv[0]), getattr(resource, argv[1]), int(argv[2]), argv[3:]
+    lifeline, limits, command = int(argv[0]), {getattr(resource, argv[1]): int(argv[2])}, argv[4:]
+    if int(argv[3]):
+        limits[resource.RLIMIT_FSIZE] = int(argv[3])
     child = os.fork()
     if child == 0:
-        _become(command, lifeline, limit, size)
+        _become(command, lifeline, limits)
     with contextlib.suppress(OSError):
         os.setpgid(child, child)  # the child does the same: whoever is first, the group exists before it is needed
     select.select([lifeline, os.pidfd_open(child)], [], [])
@@ -39,15 +42,16 @@ def main(argv: list[str]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _become(command: list[str], lifeline: int, limit: int, size: int) -> None:
+def _become(command: list[str], lifeline: int, limits: dict[int, int]) -> None:
     """In the child: take the limits and become the tool. Never returns."""
     try:
         os.setpgid(0, 0)
         os.close(lifeline)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _, hard = resource.getrlimit(limit)
-        soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
-        resource.setrlimit(limit, (soft, soft))
+        for limit, size in limits.items():
+            _, hard = resource.getrlimit(limit)
+            soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+            resource.setrlimit(limit, (soft, soft))
         os.execv(command[0], command)
     except OSError as problem:
         os.write(2, f"cannot start '{command[0]}': {problem.strerror}\n".encode())

@@ -49,14 +49,14 @@ def test_a_crash_names_the_signal_and_the_last_words(tmp_path: Path) -> None:
 
 
 def test_a_hang_is_ended(tmp_path: Path) -> None:
-    with worker(tmp_path, HELLO + FLUSH + "time.sleep(600)\n", timeout_s=1.0) as session:
-        with pytest.raises(ToolchainTimeoutError, match="did not answer within 1 s"):
+    with worker(tmp_path, HELLO + FLUSH + "time.sleep(600)\n", timeout_s=4.0) as session:
+        with pytest.raises(ToolchainTimeoutError, match="did not answer within 4 s"):
             session.run(inputs(1))
 
 
 def test_a_hang_that_never_reads_is_ended_too(tmp_path: Path) -> None:
     """More input than a pipe holds must not block us for ever."""
-    with worker(tmp_path, HELLO + FLUSH + "time.sleep(600)\n", timeout_s=1.0) as session:
+    with worker(tmp_path, HELLO + FLUSH + "time.sleep(600)\n", timeout_s=4.0) as session:
         with pytest.raises(ToolchainTimeoutError):
             session.run(inputs(200))
 
@@ -65,6 +65,34 @@ def test_a_hang_while_loading_is_ended(tmp_path: Path) -> None:
     with pytest.raises(ToolchainTimeoutError):
         with worker(tmp_path, "import time; time.sleep(600)", timeout_s=0.5):
             pass
+
+
+def test_an_answer_that_drips_is_late(tmp_path: Path) -> None:
+    """Every byte alone is in time; the answer as a whole never is."""
+    drip = "for _ in range(200): sys.stdout.buffer.write(b'\\x00'); sys.stdout.flush(); time.sleep(0.5)\n"
+    with worker(tmp_path, HELLO + FLUSH + drip, timeout_s=3.0) as session:
+        with pytest.raises(ToolchainTimeoutError, match="did not answer within 3 s"):
+            session.run(inputs(1))
+
+
+def test_an_answer_larger_than_promised_is_not_taken_in(tmp_path: Path) -> None:
+    much = "import numpy; sys.stdout.buffer.write(pack({'features': numpy.zeros((4000, 16, 32), numpy.float32)}))\n"
+    with worker(tmp_path, HELLO + FLUSH + much) as session:
+        with pytest.raises(RuntimeFailedError, match="answered nonsense") as caught:
+            session.run(inputs(1))
+    assert "bytes of tensors" in caught.value.why
+
+
+def test_words_without_end_fill_no_disk(tmp_path: Path) -> None:
+    """What a runtime prints goes to a file, and that file has a limit."""
+    flood = "os.write(2, b'w' * 300_000)\nsys.stdout.buffer.write(pack({})); sys.stdout.flush()\ntime.sleep(600)\n"
+    folder = tmp_path / "flood"
+    folder.mkdir()
+    limits = Limits(file_bytes=100_000)
+    command = Command("the runtime", (sys.executable, "-c", HELLO + FLUSH + flood), folder, limits, own_path())
+    with WorkerSession(command, INPUTS, OUTPUTS, 10.0) as session:
+        with pytest.raises(RuntimeFailedError):
+            session.run(inputs(1))
 
 
 @pytest.mark.parametrize(
