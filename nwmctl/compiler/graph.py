@@ -8,6 +8,7 @@ wrote its outputs to memory once and every reader read them once. Does not run t
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nwmctl.domain.artifact import Precision
+from nwmctl.domain.cost import LayerCost, StepCost
 from nwmctl.errors import GraphUnreadableError
 from nwmctl.toolchains.lowering import Scope, lower
 from nwmctl.toolchains.process import Limits
@@ -28,6 +30,9 @@ _PER_ELEMENT: Mapping[str, int] = {"Softmax": 5, "LayerNormalization": 8, "Gelu"
 _FLOATS = (1, 10, 11, 16)
 """ONNX's numbers of the floating-point element types."""
 _LOWERING_S = 120.0
+OUTSIDE = "(outside any module)"
+_OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]*(_\d+)?\Z")
+"""How exporters name an operator, as against a module."""
 
 Shape = tuple[int, ...]
 
@@ -66,6 +71,17 @@ class GraphCost:
         return sum(node.activation_bytes for node in self.nodes)
 
     @property
+    def step(self) -> StepCost:
+        """The same counts by layer, in the order of the graph."""
+        sums: dict[str, list[int]] = {}
+        for node in self.nodes:
+            entry = sums.setdefault(layer_of(node.name), [0, 0, 0])
+            for index, count in enumerate((node.weight_bytes, node.activation_bytes, node.flops)):
+                entry[index] += count
+        layers = tuple(LayerCost(name, *counts) for name, counts in sums.items())
+        return StepCost(self.weight_bytes, self.activation_bytes, self.flops, layers)
+
+    @property
     def intensity(self) -> float:
         """Operations per byte: what decides between bandwidth and arithmetic as the limit."""
         moved = self.weight_bytes + self.activation_bytes
@@ -96,6 +112,15 @@ def graph_cost(model: Path, precision: Precision = Precision.FP32) -> GraphCost:
             )
         )
     return GraphCost(tuple(nodes), sum(weights.values()))
+
+
+def layer_of(node: str) -> str:
+    """The layer that a node belongs to, after the path that exporters give it: ``/blocks.0/key/MatMul`` belongs to
+    ``blocks.0.key``. Two levels are named; what lies in no module is ``OUTSIDE``."""
+    path = [part for part in node.split("/")[:-1] if part and not _OPERATOR.match(part)]
+    if len(path) > 1:
+        return path[1] if path[1].startswith(f"{path[0]}.") else f"{path[0]}.{path[1]}"
+    return path[0] if path else OUTSIDE
 
 
 def _lowered(model: Path) -> Any:

@@ -3,7 +3,8 @@
 Every step reads all weights and moves all activations once; that over the model's rate is a share of the chip's
 bandwidth, and payload plus activations is what it holds in memory (an upper estimate: activations do not all live at
 once). The roofline latency is the larger of the time for the bytes and the time for the operations. It is a lower
-bound that no chip beats, not a latency. A figure that the profile marks unknown is named and never replaced.
+bound that no chip beats, not a latency. A figure that the profile marks unknown is named and never replaced. Which
+layers the bytes belong to is said as well: see ``layers``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Figure, Obtained, ResultFigure
 from nwmctl.domain.platform import Build, PlatformProfile
 from nwmctl.validation.figures import against, figure, not_run
+from nwmctl.validation.layers import HUNGER, heaviest, hunger_figures, layer_figures
 from nwmctl.validation.subject import Settings, StepCost, Subject
 
 MEMORY, SHARE, ROOFLINE = "memory_mb", "bandwidth_share", "roofline_latency_ms"
@@ -34,6 +36,13 @@ class _Known:
     unknown: tuple[str, ...]
     surely: tuple[str, ...]
 
+    @property
+    def balance(self) -> float | None:
+        """Operations per byte at which this part of the chip is as busy computing as it is waiting for memory."""
+        if not self.peak or not self.bandwidth or not self.share:
+            return None
+        return self.peak * _TERA / (self.bandwidth * self.share * 1e9)
+
 
 def check_budget(subject: Subject, settings: Settings) -> CheckResult:
     """Memory and bandwidth per step against the profile's budget and the policy's margins."""
@@ -51,7 +60,7 @@ def check_budget(subject: Subject, settings: Settings) -> CheckResult:
     judged = against(limits, figures)
     chip = subject.build.chip
     if judged.exceeded:
-        summary = f"{'; '.join(judged.exceeded)} ({chip}, roofline)"
+        summary = f"{'; '.join(judged.exceeded)} ({chip}, roofline){_eaters(subject.cost, judged.figures)}"
         next = "use a smaller precision, or a smaller model on this chip"
         return CheckResult(Check.BUDGET, Verdict.FAILED, _ESTIMATED, summary, judged.figures, next)
     needed = [name for name in known.unknown if not name.startswith("peak")]
@@ -62,7 +71,19 @@ def check_budget(subject: Subject, settings: Settings) -> CheckResult:
         summary = f"{', '.join(judged.missing)} cannot be estimated: the profile lacks {', '.join(known.unknown)}"
         next = "fill the figure in, with its source, or measure the latency on a bench"
         return CheckResult(Check.BUDGET, Verdict.INCONCLUSIVE, _ESTIMATED, summary, judged.figures, next)
-    return CheckResult(Check.BUDGET, Verdict.PASSED, _ESTIMATED, _summary(judged.figures, known, chip), judged.figures)
+    summary = _summary(judged.figures, known, chip) + _eaters(subject.cost, judged.figures)
+    return CheckResult(Check.BUDGET, Verdict.PASSED, _ESTIMATED, summary, judged.figures)
+
+
+def _eaters(cost: StepCost, figures: tuple[ResultFigure, ...]) -> str:
+    """Where the bytes go, for a summary; empty where nobody counted by layer."""
+    if not cost.layers or not cost.moved_bytes:
+        return ""
+    most = heaviest(cost, 2)[:2]
+    said = " and ".join(f"{layer.name} {100 * layer.moved_bytes / cost.moved_bytes:.0f} %" for layer in most)
+    hunger = next((item.value for item in figures if item.name == HUNGER), None)
+    asks = f"; it asks for {hunger:.0f} times the bandwidth that its arithmetic balances" if hunger else ""
+    return f"; most of its bytes: {said}{asks}"
 
 
 def _summary(figures: tuple[ResultFigure, ...], known: _Known, chip: str) -> str:
@@ -95,7 +116,7 @@ def _limits(known: _Known) -> tuple[tuple[str, float | None], ...]:
 
 
 def _figures(cost: StepCost, manifest: ArtifactManifest, rate_hz: float, known: _Known) -> tuple[ResultFigure, ...]:
-    moved = cost.weight_bytes + cost.activation_bytes
+    moved = cost.moved_bytes
     held = max(manifest.size, cost.weight_bytes) + cost.activation_bytes
     made = [
         figure("weight_mb", cost.weight_bytes / 1e6, "MB", _ESTIMATED),
@@ -103,6 +124,8 @@ def _figures(cost: StepCost, manifest: ArtifactManifest, rate_hz: float, known: 
         figure("operations_m", cost.flops / 1e6, "M", _ESTIMATED),
         figure(MEMORY, held / 1e6, "MB", _ESTIMATED),
         figure("bandwidth_gb_per_s", moved * rate_hz / 1e9, "GB/s", _ESTIMATED),
+        *hunger_figures(cost, known.balance, _ESTIMATED),
+        *layer_figures(cost, _ESTIMATED),
     ]
     if known.bandwidth is not None:
         made.append(figure(SHARE, moved * rate_hz / 1e9 / known.bandwidth, "", _ESTIMATED))

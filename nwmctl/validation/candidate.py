@@ -19,9 +19,10 @@ from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import ModelContract
 from nwmctl.errors import CandidateFailedError, MissingError, NwmError
 from nwmctl.toolchains.protocol import Session, Tensors
+from nwmctl.validation.drives import OpenSession
 from nwmctl.validation.inputs import take
 from nwmctl.validation.recording import Recording
-from nwmctl.validation.subject import OpenSession, Pace, Way
+from nwmctl.validation.subject import Pace, Way
 
 
 class Candidate:
@@ -34,6 +35,7 @@ class Candidate:
         self._failure: CandidateFailedError | None = None
         self._known: dict[bytes, Tensors] = {}
         self._replayed: tuple[Recording, Tensors] | None = None
+        self._alone = False
 
     @property
     def obtained(self) -> Obtained:
@@ -54,8 +56,10 @@ class Candidate:
 
         MissingError passes through: a runtime that is not installed is no fault of the artifact.
         """
-        outputs = self._answer(inputs)
         rows = len(next(iter(inputs.values())))
+        if self._alone and rows > 1:
+            return self._one_by_one(inputs, rows)
+        outputs = self._answer(inputs)
         if not isinstance(outputs, dict):
             raise _failed("its session returned no tensors", f"it returned a {type(outputs).__name__}")
         for spec in self.contract.outputs:
@@ -81,10 +85,17 @@ class Candidate:
         if self.way.pace is not Pace.BATCH:
             self._known[key] = self.run(inputs)
             return self._known[key]
-        rows = len(next(iter(inputs.values())))
-        parts = [self.run(take(inputs, slice(row, row + 1))) for row in range(rows)]
-        self._known[key] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self._known[key] = self._one_by_one(inputs, len(next(iter(inputs.values()))))
         return self._known[key]
+
+    def ask_alone(self) -> None:
+        """From now on every row is asked alone: this artifact answers otherwise in a batch, and a vehicle has none."""
+        self._alone = True
+        self._replayed = None
+
+    def _one_by_one(self, inputs: Mapping[str, NDArray[np.generic]], rows: int) -> Tensors:
+        parts = [self.run(take(inputs, slice(row, row + 1))) for row in range(rows)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def replay(self, recording: Recording) -> Tensors:
         """Answers [T,S,...] along recorded drives, open loop. Raises CandidateFailedError.

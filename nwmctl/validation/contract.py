@@ -1,7 +1,9 @@
 """The contract check: the graph is what the card says, and the artifact's answers stay finite and within limits.
 
 The static half reads an ONNX file and executes nothing; the pull step uses it alone. The dynamic half asks the artifact
-one row at a time, over golden, random and extreme inputs. It compares with limits, not with a reference.
+one row at a time, as a vehicle does, over golden, random and extreme inputs. It compares with limits, not with a
+reference. An artifact that answers otherwise in a batch is no worse for it, but then no batch says anything about it:
+from there on every check asks it row by row.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from nwmctl.domain.model import ModelContract, TensorSpec
 from nwmctl.errors import CandidateFailedError, ContractBrokenError
 from nwmctl.toolchains.protocol import Tensors
 from nwmctl.validation.candidate import Candidate
+from nwmctl.validation.extremes import named_extremes
 from nwmctl.validation.figures import figure
 from nwmctl.validation.inputs import CORNERS, Golden, extreme_inputs, random_inputs, take
 from nwmctl.validation.subject import Pace
 
 LIMIT_SLACK = 1e-3
 """Share of a channel's range by which a value may pass its limit: what a lower precision rounds, and no more."""
+BATCH_SLACK = 1e-3
+"""Share of a channel's range by which a row may answer otherwise in a batch: rounding, and no more."""
+BATCH_DEVIATION = "batch_deviation"
 _Signature = tuple[str, tuple[int | str, ...]]
 """dtype and shape."""
+_TINY = 1e-12
 _REPAIR = "compile again with a recipe that keeps the model's outputs within their limits"
 
 
@@ -69,16 +76,20 @@ def check_ports(manifest: ArtifactManifest, contract: ModelContract) -> None:
 
 
 def check_contract(candidate: Candidate, golden: Golden, random_rows: int, seed: int) -> CheckResult:
-    """Ask the artifact at batch 1 and look at every number that comes back."""
+    """Ask the artifact at batch 1 and look at every number that comes back; then once more in batches."""
     contract, obtained = candidate.contract, candidate.obtained
     crawl = candidate.way.pace is Pace.CRAWL
     extreme = extreme_inputs(contract, golden)
     groups = {"golden": golden.inputs, "extreme": take(extreme, slice(0, CORNERS)) if crawl else extreme}
+    named: tuple[str, ...] = ()
     if not crawl:
+        named, groups["single extreme"] = named_extremes(contract, golden)
         groups["random"] = random_inputs(contract, golden, random_rows, seed)
+    groups = {name: rows for name, rows in groups.items() if len(next(iter(rows.values())))}
     counts = {name: len(next(iter(rows.values()))) for name, rows in groups.items()}
     try:
         answers = {name: candidate.run_rows(rows) for name, rows in groups.items()}
+        batched = _batched(candidate, groups, answers) if candidate.way.pace is Pace.BATCH else None
     except CandidateFailedError as problem:
         return CheckResult(Check.CONTRACT, Verdict.FAILED, obtained, f"{problem.what}: {problem.why}", (), problem.next)
     faults = [fault for name, outputs in answers.items() for fault in _faults(contract, outputs, name)]
@@ -88,14 +99,52 @@ def check_contract(candidate: Candidate, golden: Golden, random_rows: int, seed:
         figure("inputs", sum(counts.values()), "", obtained),
         figure("values_not_finite", endless, "", obtained, 0.0),
         figure("channels_out_of_limits", len(faults), "", obtained, 0.0),
+        *(() if batched is None else (figure(BATCH_DEVIATION, batched, "", obtained),)),
     )
     seeds = () if crawl else (seed,)
     if endless or faults:
-        found = [f"{endless} output values are not finite"] if endless else []
+        found = [f"{endless} output values are not finite{_where(answers, named)}"] if endless else []
         summary = "; ".join((found + faults)[:4]) + f" ({asked} inputs at batch 1)"
         return CheckResult(Check.CONTRACT, Verdict.FAILED, obtained, summary, figures, _REPAIR, seeds)
     summary = f"names, shapes and dtypes match; finite and within limits over {asked} inputs at batch 1"
+    if batched is not None and batched > BATCH_SLACK:
+        candidate.ask_alone()
+        summary += f"; it answers otherwise in a batch (by {batched:.2g} of a channel's range), so no check batches it"
     return CheckResult(Check.CONTRACT, Verdict.PASSED, obtained, summary, figures, "", seeds)
+
+
+def _batched(candidate: Candidate, groups: Mapping[str, Tensors], answers: Mapping[str, Tensors]) -> float:
+    """Largest difference between a row in a batch, in either order, and the row alone, as a share of its channel's
+    range (or of the channel's largest value). What is not finite is somebody else's finding."""
+    worst = 0.0
+    rows = {name: np.concatenate([group[name] for group in groups.values()]) for name in next(iter(groups.values()))}
+    alone = {name: np.concatenate([group[name] for group in answers.values()]) for name in next(iter(answers.values()))}
+    for turn in (1, -1):
+        together = candidate.run({name: np.ascontiguousarray(values[::turn]) for name, values in rows.items()})
+        for spec in candidate.contract.outputs:
+            one, other = alone[spec.name].astype(np.float64), together[spec.name][::turn].astype(np.float64)
+            known = np.isfinite(one) & np.isfinite(other)
+            one, other = np.where(known, one, 0.0), np.where(known, other, 0.0)
+            worst = max(worst, float((np.abs(one - other) / _ranges(spec, one)).max(initial=0.0)))
+    return worst
+
+
+def _ranges(spec: TensorSpec, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per channel the width of its limits, or the largest absolute value where it has none; never zero."""
+    width = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0, initial=0.0)
+    for index, channel in enumerate(spec.channels):
+        if channel.low is not None and channel.high is not None:
+            width[index] = channel.high - channel.low
+    return np.asarray(np.maximum(width, _TINY))
+
+
+def _where(answers: Mapping[str, Tensors], named: tuple[str, ...]) -> str:
+    """The first named case that is not answered in finite numbers, if any is."""
+    bad = np.zeros(len(named), np.bool_)
+    for values in _floats(answers.get("single extreme", {})):
+        bad |= ~np.isfinite(values).reshape(len(named), -1).all(axis=1)
+    cases = [name for name, wrong in zip(named, bad, strict=True) if wrong]
+    return f" (first where {cases[0]}, {len(cases)} such cases)" if cases else ""
 
 
 def _faults(contract: ModelContract, outputs: Tensors, group: str) -> list[str]:
@@ -132,8 +181,17 @@ def _contract_problems(contract: ModelContract) -> list[str]:
     if contract.control_output not in {spec.name for spec in contract.outputs}:
         said.append(f"its control output '{contract.control_output}' is not among its outputs")
     for spec in (*contract.inputs, *contract.outputs):
-        if not spec.shape or (spec.channels and spec.shape[-1] != len(spec.channels)):
+        if not spec.shape or not spec.channels or spec.shape[-1] != len(spec.channels):
             said.append(f"'{spec.name}' has {len(spec.channels)} channels and the shape {_shown(spec.shape)}")
+        for channel in spec.channels:
+            if not channel.unit.strip():
+                said.append(f"channel '{spec.name}.{channel.name}' has no unit (a number without one has the unit '1')")
+            if channel.low is not None and channel.high is not None and channel.low >= channel.high:
+                limits = f"{channel.low:g} to {channel.high:g} {channel.unit}"
+                said.append(f"channel '{spec.name}.{channel.name}' has the limits {limits}")
+    for side in (contract.inputs, contract.outputs):
+        names = [spec.name for spec in side]
+        said += [f"the tensor '{name}' is named twice" for name in sorted(set(names)) if names.count(name) > 1]
     return said
 
 

@@ -30,9 +30,7 @@ def delay_steps(
     return None if found is None or own is None else found - own
 
 
-def _estimate(
-    reference: NDArray[np.float64], candidate: NDArray[np.float64], live: NDArray[np.bool_]
-) -> float | None:
+def _estimate(reference: NDArray[np.float64], candidate: NDArray[np.float64], live: NDArray[np.bool_]) -> float | None:
     unexplained = [_unexplained(reference, candidate, live, lag) for lag in range(-REACH, REACH + 1)]
     if any(value is None for value in unexplained):
         return None

@@ -26,7 +26,7 @@ from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.delay import delay_steps
 from nwmctl.validation.figures import against, figure, no_margins
 from nwmctl.validation.inputs import Golden
-from nwmctl.validation.recording import Recording
+from nwmctl.validation.recording import Recording, executed
 
 SIGN_FLOOR = 0.02
 """Share of a channel's range (or of its largest reference value) below which a sign means nothing."""
@@ -138,18 +138,12 @@ def _delays(contract: ModelContract, driven: Driven, obtained: Obtained) -> list
     made = []
     recording, name = driven.recording, contract.control_output
     channels = next((spec.channels for spec in contract.outputs if spec.name == name), ())
-    one, other = (_executed(answers[name]) for answers in (recording.answers, driven.candidate))
+    one, other = (executed(answers, name) for answers in (recording.answers, driven.candidate))
     for index, channel in enumerate(channels):
         late = delay_steps(one[..., index], other[..., index], recording.live)
         if late is not None:
             made.append(figure(f"{channel.name}{DELAY}", late, "steps", obtained))
     return made
-
-
-def _executed(control: NDArray[np.generic]) -> _Values:
-    """Commands [T,S,C] that are executed, out of plans [T,S,H,C] or commands [T,S,C]."""
-    values = control.astype(np.float64)
-    return values[:, :, 0] if values.ndim == 4 else values
 
 
 def regress(reference: _Values, candidate: _Values) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from nwmctl.driving.observe import observe
 from nwmctl.driving.scenarios import paired
 from nwmctl.driving.world import World
 from nwmctl.toolchains.protocol import Tensors
-from nwmctl.validation.subject import OpenSession
+from nwmctl.validation.drives import OpenSession
 
 OBSERVED = ("ego", "agents", "route")
 """What the simulator shows a driver; a model with other inputs cannot be driven in it."""
@@ -64,7 +64,7 @@ def record(open_reference: OpenSession, control: str, seed: int, drives: int = D
     live: list[NDArray[np.bool_]] = []
     with open_reference() as session:
         while len(steps) < k.EPISODE_STEPS and not world.ended.all():
-            seen: Tensors = {name: values for name, values in observe(world).items()}
+            seen: Tensors = {**observe(world)}
             answer = session.run(seen)
             steps.append(seen)
             said.append(answer)
@@ -72,6 +72,12 @@ def record(open_reference: OpenSession, control: str, seed: int, drives: int = D
             world.step(first_control(answer[control].astype(np.float64), world.size))
     answers = {name: np.stack([answer[name] for answer in said]) for name in said[0]}
     return Recording(tuple(steps), answers, np.stack(live), seed)
+
+
+def executed(answers: Tensors, control: str) -> NDArray[np.float64]:
+    """The commands [T,S,C] that are executed, out of plans [T,S,H,C] or commands [T,S,C]."""
+    values = answers[control].astype(np.float64)
+    return values[:, :, 0] if values.ndim == 4 else values
 
 
 class Recordings:

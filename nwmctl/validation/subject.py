@@ -14,19 +14,18 @@ from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.clock import Clock
+from nwmctl.domain.cost import StepCost as StepCost
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import ModelContract
-from nwmctl.domain.platform import Build, PlatformProfile
+from nwmctl.domain.platform import Build, PlatformProfile, VehicleModel
 from nwmctl.domain.policy import FleetRules, Rule
-from nwmctl.toolchains.protocol import Session
+from nwmctl.validation.drives import MODEL_DRIVES, DrivenModel, ModelDrives
+from nwmctl.validation.drives import OpenSession as OpenSession
 
 Progress = Callable[[str, float], None]
 """Told what is being done and the share (0..1) of the suite that is done."""
-
-OpenSession = Callable[[], Session]
-"""Loads an artifact or the reference; called at most once per suite and closed by it."""
 
 
 class Pace(StrEnum):
@@ -37,7 +36,21 @@ class Pace(StrEnum):
     ROWS = "rows"
     """One row after the other at host speed: fewer scenarios."""
     CRAWL = "crawl"
-    """Emulation: a few golden rows, no closed loop."""
+    """Emulation: a few golden rows, and few scenarios or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The model that vehicles drive with today, as trained; ``contract`` is its own."""
+
+    contract: ModelContract
+    weights: Digest
+    reference: OpenSession
+
+    @property
+    def model(self) -> DrivenModel:
+        """As something that drives."""
+        return DrivenModel(self.weights, self.contract.control_output, self.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +77,12 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
-class StepCost:
-    """What one control step (batch 1) reads and computes: bytes of weights, bytes of activations, operations."""
-
-    weight_bytes: int
-    activation_bytes: int
-    flops: int
-
-    def __post_init__(self) -> None:
-        if min(self.weight_bytes, self.activation_bytes, self.flops) < 0:
-            raise ValueError("a cost cannot be negative")
-
-
-@dataclass(frozen=True, slots=True)
 class Subject:
     """One artifact of one build, with everything that the checks need to know about it.
 
     ``weights`` is the model's ONNX file and ``weights_digest`` its digest; ``golden`` the package's golden data.
-    ``reference`` opens the model as trained (any batch). ``cost`` is None where nobody could count it.
+    ``reference`` opens the model as trained (any batch). ``cost`` is None where nobody could count it, ``released``
+    where there is no released model. ``drives`` keeps how models as trained drove.
     """
 
     contract: ModelContract
@@ -95,6 +96,25 @@ class Subject:
     ways: tuple[Way, ...]
     unreachable: tuple[Unreachable, ...] = ()
     cost: StepCost | None = None
+    released: Released | None = None
+    drives: ModelDrives = MODEL_DRIVES
+    vehicles: tuple[VehicleModel, ...] = ()
+    """The vehicle models that carry this build's variant."""
+
+    @property
+    def model(self) -> DrivenModel:
+        """The model as trained, as something that drives."""
+        return DrivenModel(self.weights_digest, self.contract.control_output, self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How often the number of scenarios has been raised, by what they are for; see ``statistics.spent``."""
+
+    scenarios: int = 0
+    traps: int = 0
+    pairs: int = 0
+    emulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +122,23 @@ class Settings:
     """Amounts and seeds. ``rules`` are the policy's for this kind of fleet, with the release's tightening applied.
 
     The default seed is far from every seed that the example models were trained or tuned on.
-    ``scenarios`` drive a way of pace ``batch``, ``row_scenarios`` one of pace ``rows``; ``crawl_rows`` golden rows go
-    through a way of pace ``crawl``. Latency is the one figure that differs from run to run, so it is measured only on
-    request, with ``clock``.
+    ``scenarios`` drive a way of pace ``batch``, ``row_scenarios`` one of pace ``rows``, ``emulated_scenarios`` one of
+    pace ``crawl`` (0: none), which have ``emulated_budget_s`` seconds by ``clock``. ``crawl_rows`` golden rows go
+    through a way of pace ``crawl``. ``traps`` traps are driven on a way of pace ``batch`` or ``rows``. ``pairs``
+    compare the model with the released one; 0 means as many as the margins need, and never more than ``most_pairs``.
+    Latency is the one figure that differs from run to run, so it is measured only on request, with ``clock``.
     """
 
     rules: FleetRules
     seed: int = 6_000_000
     scenarios: int = 100
     row_scenarios: int = 80
+    emulated_scenarios: int = 0
+    emulated_budget_s: float = 180.0
+    traps: int = 80
+    pairs: int = 0
+    most_pairs: int = 5_000
+    looks: Looks = Looks()
     crawl_rows: int = 6
     random_inputs: int = 64
     measure_latency: bool = False
@@ -118,11 +146,15 @@ class Settings:
     clock: Clock | None = None
 
     def __post_init__(self) -> None:
-        amounts = (self.scenarios, self.row_scenarios, self.crawl_rows, self.random_inputs, self.latency_runs)
-        if min(amounts) < 1:
+        amounts = (self.scenarios, self.row_scenarios, self.traps, self.most_pairs)
+        if min(*amounts, self.crawl_rows, self.random_inputs, self.latency_runs) < 1:
             raise ValueError("every amount must be at least 1")
+        if self.emulated_scenarios < 0 or self.pairs < 0:
+            raise ValueError("an amount cannot be negative")
         if self.measure_latency and self.clock is None:
             raise ValueError("latency cannot be measured without a clock")
+        if self.emulated_scenarios and self.clock is None:
+            raise ValueError("a time budget cannot be kept without a clock")
 
     def rule(self, platform: str, check: Check) -> Rule | None:
         """The rule for a check on a platform; None where the policy does not ask for it."""

@@ -17,10 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
+from nwmctl.domain.chassis import Chassis
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Confidence, Figure, Obtained
 from nwmctl.domain.model import Channel, ModelContract, TensorSpec
-from nwmctl.domain.platform import Budget, Build, Chip, PlatformProfile, Role, Seat, Slots, Variant
+from nwmctl.domain.platform import (
+    Budget,
+    Build,
+    Chip,
+    Envelope,
+    EnvelopeLimit,
+    PlatformProfile,
+    Role,
+    Seat,
+    Slots,
+    Variant,
+    VehicleModel,
+)
 from nwmctl.domain.policy import FleetRules, Rule
 from nwmctl.driving import constants as k
 from nwmctl.driving import episode
@@ -240,6 +253,33 @@ def known(value: float | None, unit: str) -> Figure:
     return Figure(value, unit, "test", Confidence.UNKNOWN if value is None else Confidence.ASSUMED)
 
 
+def envelope() -> Envelope:
+    """Limits as the shipped profiles have them."""
+    return Envelope(
+        EnvelopeLimit(known(0.2, "1/m")),
+        EnvelopeLimit(known(3.0, "m/s2")),
+        EnvelopeLimit(known(5.0, "m/s3"), 0.5),
+        EnvelopeLimit(known(4.0, "m/s2")),
+        EnvelopeLimit(known(5.0, "m/s2")),
+        EnvelopeLimit(known(5.0, "m/s3"), 1.0),
+    )
+
+
+def vehicle(code: str = "car", **changes: float) -> VehicleModel:
+    """A vehicle model that can do all that the simulator's can, with chassis figures changed."""
+    figures = {
+        "wheelbase": 2.8,
+        "steering_ratio": 14.0,
+        "max_road_wheel_angle": 0.6,
+        "max_acceleration": 4.0,
+        "max_deceleration": 9.0,
+        "actuation_delay": 0.15,
+        **changes,
+    }
+    chassis = Chassis(**{name: known(value, "") for name, value in figures.items()})
+    return VehicleModel(code, code, "none", "nt2.0", "one", "Bench", chassis, "test", Confidence.ASSUMED)
+
+
 def profile(name: str = "nt2.0", unit: str = "cpu", bandwidth: float | None = 200.0) -> PlatformProfile:
     chip = Chip(
         "chip", "", known(bandwidth, "GB/s"), known(None, "GB"), {f"{unit}.fp32": known(1.0, "TFLOPS")}, ("sm_87",)
@@ -248,7 +288,9 @@ def profile(name: str = "nt2.0", unit: str = "cpu", bandwidth: float | None = 20
     seat = Seat(Role.MAIN, "chip", 1, "test", Confidence.ASSUMED)
     variant = Variant("one", "1", (seat,), (build,), "test", Confidence.ASSUMED)
     budget = Budget(known(50.0, "ms"), known(100.0, "MB"), known(0.5, ""))
-    return PlatformProfile(name, name.upper(), "board", "", (chip,), (variant,), budget, Slots("/a", "/b"))
+    return PlatformProfile(
+        name, name.upper(), "board", "", (chip,), (variant,), budget, Slots("/a", "/b"), envelope=envelope()
+    )
 
 
 def manifest(**changes: object) -> ArtifactManifest:
@@ -279,7 +321,15 @@ MARGINS = {
             "steer.offset": 0.003,
             "accel.offset": 0.03,
             "steer.sign_flips": 0.0,
+            "steer.p99_abs": 0.003,
+            "accel.p99_abs": 0.03,
+            "steer.delay_steps": 0.15,
+            "accel.delay_steps": 0.15,
         },
+    ),
+    "control_envelope": Rule(
+        Obtained.PROXY,
+        margins={"limited_share": 0.0, "guarded_shift": 0.03, "infeasible_share": 0.01},
     ),
     "closed_loop": Rule(
         Obtained.PROXY,
@@ -314,4 +364,5 @@ def subject(
         reference=lambda: FunctionSession(drive),
         ways=(Way(obtained, "host twin", pace, lambda: FunctionSession(build())),),
         cost=StepCost(2_700_000, 400_000, 20_000_000),
+        vehicles=(vehicle(), vehicle("long-car", wheelbase=3.1)),
     )

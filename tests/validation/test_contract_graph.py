@@ -17,6 +17,14 @@ EGO, AGENTS, ROUTE = plant.CONTRACT.inputs
 CONTROL, OUTLOOK = plant.CONTRACT.outputs
 
 
+def without_unit(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, channels=(replace(spec.channels[0], unit=" "), *spec.channels[1:]))
+
+
+def limited(spec: TensorSpec, low: float, high: float) -> TensorSpec:
+    return replace(spec, channels=(replace(spec.channels[0], low=low, high=high), *spec.channels[1:]))
+
+
 def refused(tmp_path: Path, graph: ModelContract, contract: ModelContract = plant.CONTRACT) -> str:
     with pytest.raises(ContractBrokenError) as refusal:
         check_graph(plant.write_graph(tmp_path / "model.onnx", graph), contract)
@@ -71,6 +79,25 @@ def test_another_symbol_for_the_batch_is_the_same_batch(tmp_path: Path) -> None:
             replace(plant.CONTRACT, inputs=(replace(EGO, channels=EGO.channels[:2]), AGENTS, ROUTE)),
             "'ego' has 2 channels",
         ),
+        (
+            replace(plant.CONTRACT, inputs=(replace(EGO, channels=()), AGENTS, ROUTE)),
+            "'ego' has 0 channels and the shape [B,4,6]",
+        ),
+        (
+            replace(plant.CONTRACT, inputs=(without_unit(EGO), AGENTS, ROUTE)),
+            "channel 'ego.speed' has no unit",
+        ),
+        (
+            replace(plant.CONTRACT, outputs=(without_unit(CONTROL), OUTLOOK)),
+            "channel 'control.steer' has no unit",
+        ),
+        (
+            replace(plant.CONTRACT, inputs=(limited(EGO, 3.0, -3.0), AGENTS, ROUTE)),
+            "channel 'ego.speed' has the limits 3 to -3 m/s",
+        ),
+        (replace(plant.CONTRACT, inputs=(EGO, EGO, AGENTS, ROUTE)), "the tensor 'ego' is named twice"),
+        (replace(plant.CONTRACT, rate_hz=-5.0), "its control rate is -5 Hz"),
+        (replace(plant.CONTRACT, rate_hz=float("nan")), "its control rate is nan Hz"),
     ],
 )
 def test_a_contract_that_contradicts_itself_is_refused(tmp_path: Path, contract: ModelContract, said: str) -> None:
