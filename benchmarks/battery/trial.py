@@ -1,8 +1,9 @@
 """One trial: make an artifact, run the checks that a release would run, keep what they said.
 
 A broken artifact is first given the cheap checks (everything but the driving); it drives only if they let it through,
-or if the trial asks for the whole matrix. A clean one is given everything, and more scenarios where a check asks for
-them. The platform is ``virtual``: the artifact executes on this machine, so figures are ``measured``.
+or if the trial asks for the whole matrix. A clean one is given everything. Whoever is in doubt drives more, as often
+as a release's agent may order it. The platform is ``virtual``: the artifact executes on this machine, so figures are
+``measured``.
 """
 
 from __future__ import annotations
@@ -23,27 +24,30 @@ from benchmarks.battery.broken_weights import WEIGHTS
 from benchmarks.battery.clean import CLEAN, GREY
 from benchmarks.battery.kinds import Kind
 from benchmarks.battery.shop import POLICY, Artifact, OnnxSession, Shop, open_artifact, shop
+from nwmctl.domain.amounts import Validation
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained, ResultFigure
-from nwmctl.domain.platform import PlatformProfile
+from nwmctl.domain.platform import Catalogue, PlatformProfile, VehicleModel
 from nwmctl.domain.policy import FleetRules, Policy
+from nwmctl.domain.work import ValidateWork
 from nwmctl.formats.documents import decode_yaml
+from nwmctl.steps.orders import settings_of, wanted
 from nwmctl.validation.drives import OpenSession
-from nwmctl.validation.subject import Pace, Settings, Subject, Way
+from nwmctl.validation.subject import Pace, Subject, Way
 from nwmctl.validation.suite import execute_checks
 
 BROKEN: Mapping[str, Kind] = {**WEIGHTS, **OUTPUTS, **INPUTS}
 KINDS: Mapping[str, Kind] = {**BROKEN, **CLEAN, **GREY}
 TWIN = "IREE twin at batch 1"
 """A clean kind that is no graph: compiled by another toolchain (see ``twin``)."""
-SCENARIOS = 100
-MOST_SCENARIOS = 1_000
-"""A clean artifact whose check asks for more than this many stays inconclusive."""
+SCENARIOS = Validation().amounts().scenarios
+"""What a release begins with that names no amounts."""
 DRIVING = frozenset({Check.CLOSED_LOOP, Check.TRAP_SUITE, Check.NON_INFERIORITY, Check.LOG_REPLAY})
 _PLATFORMS = Path(__file__).parents[2] / "platforms"
 _PLATFORM = "virtual"
+_VEHICLES = "virtual-vehicles.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,11 @@ def _profile() -> PlatformProfile:
 
 
 @cache
+def _vehicles() -> tuple[VehicleModel, ...]:
+    return decode_yaml(Catalogue, (_PLATFORMS / _VEHICLES).read_bytes(), _VEHICLES).on(_PLATFORM)
+
+
+@cache
 def _reference() -> OnnxSession:
     """The model as trained; opened once per process."""
     return OnnxSession(shop().weights.read_bytes())
@@ -125,21 +134,35 @@ def run(order: Order, twin: OpenSession | None = None) -> Trial:
         artifact, detail, opener = made.graph, made.detail, _opener(made)
         pace = Pace.ROWS if made.rows else Pace.BATCH
     subject = _subject(shop(), artifact, Way(Obtained.MEASURED, "this host", pace, opener))
-    settings = Settings(policy().virtual, seed=order.seed, scenarios=SCENARIOS)
-    broken = order.kind in BROKEN
+    work = _work(order.seed, policy().virtual)
     results: tuple[CheckResult, ...] = ()
-    if broken and not order.whole:
-        results = execute_checks(subject, replace(settings, rules=without_driving(settings.rules)), _quiet)
+    if order.kind in BROKEN and not order.whole:
+        results = _checked(subject, replace(work, rules=without_driving(work.rules)))
     if all(result.verdict is Verdict.PASSED for result in _ran(results)):
-        results = execute_checks(subject, settings, _quiet)
-    first, driven = results, settings.scenarios if pace is Pace.BATCH else settings.row_scenarios
-    more = 0 if broken else wanted(results)
-    if driven < more <= MOST_SCENARIOS:
-        results = execute_checks(subject, replace(settings, scenarios=more, row_scenarios=more), _quiet)
-        driven = more
-    cpu = time.process_time() - began
+        results = _checked(subject, work)
+    first = results
+    while wishes := wanted(work, results):
+        work = _raised(work, **wishes)
+        results = _checked(subject, work)
+    cpu, driven = time.process_time() - began, settings_of(work, None).scenarios
     ordered = _said(first) if first is not results else ()
     return Trial(order.kind, order.number, order.seed, order.whole, detail, _said(results), cpu, driven, ordered)
+
+
+def _work(seed: int, rules: FleetRules) -> ValidateWork:
+    """The work order of a release that names no amounts."""
+    profile = _profile()
+    variant = profile.variants[0]
+    return ValidateWork(_PLATFORM, variant.name, variant.builds[0].name, rules, Validation().amounts(), seed)
+
+
+def _raised(work: ValidateWork, more_scenarios: int = 0, more_traps: int = 0) -> ValidateWork:
+    more_scenarios, more_traps = max(more_scenarios, work.more_scenarios), max(more_traps, work.more_traps)
+    return replace(work, more_scenarios=more_scenarios, more_traps=more_traps)
+
+
+def _checked(subject: Subject, work: ValidateWork) -> tuple[CheckResult, ...]:
+    return execute_checks(subject, settings_of(work, None), _quiet)
 
 
 def make(order: Order) -> Artifact:
@@ -154,14 +177,6 @@ def without_driving(rules: FleetRules) -> FleetRules:
         for platform, table in rules.platforms.items()
     }
     return FleetRules(kept, rules.approvals)
-
-
-def wanted(results: tuple[CheckResult, ...]) -> int:
-    """Scenarios that the inconclusive checks ask for; 0 where none does, or where one has failed."""
-    if any(result.verdict is Verdict.FAILED for result in results):
-        return 0
-    open_ = [result for result in results if result.verdict is Verdict.INCONCLUSIVE]
-    return max((result.needs or MOST_SCENARIOS + 1 for result in open_), default=0)
 
 
 def _opener(made: Artifact) -> OpenSession:
@@ -180,6 +195,7 @@ def _subject(material: Shop, artifact: bytes, way: Way) -> Subject:
         build=profile.variants[0].builds[0],
         reference=_reference,
         ways=(way,),
+        vehicles=_vehicles(),
     )
 
 
