@@ -1,4 +1,4 @@
-"""Learning curves: ``python -m examples.training.curves [--work DIR]`` writes ``curves/*.csv`` and ``curves/*.svg``.
+"""Learning curves: ``python -m examples.training.learning [--work DIR]`` writes ``curves/*.csv`` and ``curves/*.svg``.
 
 With ``--work`` the figures are gathered from a training's folder first: the loss of every stage (``losses.csv``), what
 every iterate of reinforcement learning scored on the validation scenarios (``reinforce.csv``), and the stages on the
