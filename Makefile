@@ -39,11 +39,11 @@ wheel: $(READY_DEV)
 	$(BIN)/python -m build --wheel --no-isolation
 
 train: $(READY_TRAIN)
-	$(BIN)/python -m examples.training.train --work examples/training/out
+	$(BIN)/python -m examples.training.train --work examples/training/out/full
 
 # The order of the stages, again, in about twenty minutes on two cores.
 train-short: $(READY_TRAIN)
-	$(BIN)/python -m examples.training.train --short --work examples/training/out-short
+	$(BIN)/python -m examples.training.train --short --work examples/training/out/short
 
 # Broken and clean artifacts against the checks, with fresh seeds; prints the table of benchmarks/RESULTS-validation.md.
 bench-validation: $(READY_DEV)
