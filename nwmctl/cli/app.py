@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nwmctl.cli import build, deploy, doctor, drive, fleet, keys, platforms, runs, verify
+from nwmctl.cli import build, deploy, doctor, drive, fleet, judge, keys, platforms, runs, verify
 
 if TYPE_CHECKING:
     from nwmctl.errors import NwmError
@@ -43,6 +43,7 @@ app.add_typer(platforms.group, name="platforms")
 app.add_typer(fleet.fleet, name="fleet")
 app.add_typer(fleet.gateway, name="gateway")
 app.add_typer(keys.group, name="keys")
+app.add_typer(judge.group, name="judge")
 
 
 @app.callback(invoke_without_command=True)

@@ -109,7 +109,7 @@ def write_log(path: Path, header: LogHeader, parts: Iterable[LogRows]) -> None:
     follow = _Follower(header.rate_hz)
     try:
         with pq.ParquetWriter(
-            partial, schema, compression="zstd", compression_level=19, use_dictionary=["drive"],
+            partial, schema, compression="zstd", compression_level=12, use_dictionary=["drive"],
             use_byte_stream_split=[name for name in schema.names if name != "drive"], store_schema=True,
         ) as writer:  # fmt: skip
             for rows in parts:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 from nwmctl.validation.statistics import CONFIDENCE, Interval
 
 _TAIL = (1.0 - CONFIDENCE) / 2.0
 _NORMAL = 1.959964
-_EXACT = 2_000
+_EXACT = 200
 """Up to this count the interval is exact; above it Wilson and Hilferty's cube is good to four digits."""
 MOST_KM = 1e6
 """Beyond this many kilometres a question counts as not settled by driving more."""
@@ -30,6 +31,7 @@ def below(count: int, mean: float) -> float:
     return min(1.0, math.exp(top) * sum(math.exp(each - top) for each in logs))
 
 
+@cache
 def count_interval(count: int) -> Interval:
     """The mean count behind an observed one (Garwood's interval)."""
     if count > _EXACT:
