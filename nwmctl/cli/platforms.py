@@ -11,6 +11,7 @@ from nwmctl.cli.common import JsonOption, PlatformsOption, emit, page, settings_
 
 if TYPE_CHECKING:
     from nwmctl.domain.figure import Figure
+    from nwmctl.domain.platform import EnvelopeLimit
 
 group = typer.Typer(help="Platform profiles and vehicle models.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -52,6 +53,8 @@ def show(
     json_: JsonOption = False,
 ) -> None:
     """Show one profile; every figure with its source and how surely it is known."""
+    from dataclasses import fields
+
     from nwmctl.app.project import load_platforms
     from nwmctl.errors import PlanError
     from nwmctl.formats.codec import to_plain
@@ -82,6 +85,10 @@ def show(
     _row(figures, "budget latency", profile.budget.latency)
     _row(figures, "budget memory", profile.budget.memory)
     _row(figures, "budget bandwidth share", profile.budget.bandwidth_share)
+    for entry in fields(profile.envelope) if profile.envelope else ():
+        bound: EnvelopeLimit = getattr(profile.envelope, entry.name)
+        over = f" over {bound.over_s:g} s" if bound.over_s else ""
+        _row(figures, f"limit {entry.name.replace('_', ' ')}{over}", bound.limit)
     console.print(figures)
     for variant in profile.variants:
         console.print(f"\n[bold]{variant.name}[/]  [dim]{variant.confidence}: {escape(variant.source)}[/]")
