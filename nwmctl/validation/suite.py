@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained
@@ -17,56 +18,108 @@ from nwmctl.errors import ContractBrokenError, MissingError
 from nwmctl.validation.budget import check_budget
 from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.closed_loop import check_closed_loop
+from nwmctl.validation.commands import Commands, command
 from nwmctl.validation.contract import check_contract, check_graph, check_ports
+from nwmctl.validation.envelope import check_envelope
 from nwmctl.validation.figures import not_demanded, not_run
 from nwmctl.validation.inputs import Golden, read_golden
 from nwmctl.validation.instruction_set import check_instruction_set
 from nwmctl.validation.latency import check_latency
 from nwmctl.validation.negative_control import check_negative_control
+from nwmctl.validation.non_inferiority import check_non_inferiority
 from nwmctl.validation.parity import check_parity
 from nwmctl.validation.recording import RECORDINGS, Recording, drivable
-from nwmctl.validation.subject import OpenSession, Pace, Progress, Settings, StepCost, Subject, Unreachable, Way
+from nwmctl.validation.subject import (
+    Looks,
+    OpenSession,
+    Pace,
+    Progress,
+    Released,
+    Settings,
+    StepCost,
+    Subject,
+    Unreachable,
+    Way,
+)
+from nwmctl.validation.traps import check_traps
 
 __all__ = [
+    "Executed",
+    "Looks",
     "OpenSession",
     "Pace",
     "Progress",
+    "Released",
     "Settings",
     "StepCost",
     "Subject",
     "Unreachable",
     "Way",
+    "execute",
     "execute_checks",
     "validate_artifact",
 ]
 
-_EXECUTING = (Check.CONTRACT, Check.NEGATIVE_CONTROL, Check.PARITY, Check.CLOSED_LOOP)
+_EXECUTING = (Check.CONTRACT, Check.NEGATIVE_CONTROL, Check.PARITY, Check.CLOSED_LOOP, Check.TRAP_SUITE)
 """The checks that need the artifact to run, in the order in which they run."""
+_LAST = 0.99
+"""The share of the suite that is done when only the models are left to compare."""
+_COMPARING = (Check.PARITY, Check.CLOSED_LOOP, Check.TRAP_SUITE)
+"""Those that compare it with the model, and are told apart by where it ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What executing an artifact gave: results, and the commands that every platform judges by its own vehicles."""
+
+    results: tuple[CheckResult, ...]
+    commands: tuple[Commands, ...] = ()
 
 
 def validate_artifact(
-    subject: Subject, settings: Settings, progress: Progress, executed: tuple[CheckResult, ...] | None = None
+    subject: Subject, settings: Settings, progress: Progress, executed: Executed | None = None
 ) -> tuple[CheckResult, ...]:
     """Run every check, each way. Raises GoldenDataError and the reference's errors, nothing of the artifact's.
 
-    ``executed`` are results of ``execute_checks`` for the same artifact, ways, rules and settings, where the caller
+    ``executed`` is what ``execute`` gave for the same artifact, ways, rules and settings, where the caller
     has them already (several builds may share an artifact).
     """
-    results = list(execute_checks(subject, settings, progress) if executed is None else executed)
+    ran = execute(subject, settings, progress) if executed is None else executed
+    results = [*ran.results, *_envelope(subject, settings, ran.commands)]
     if not any(result.check is Check.LATENCY for result in results):
         results.append(check_latency(subject, settings, None, read_golden(subject.golden, subject.contract)))
     results += _without_a_way(subject, _graph_fault(subject))
     results.append(_instruction_set(subject, results))
     results.append(check_budget(subject, settings))
+    results.append(_non_inferiority(subject, settings, progress))
     progress("checked", 1.0)
     return tuple(sorted(results, key=lambda result: list(Check).index(result.check)))
 
 
+def _non_inferiority(subject: Subject, settings: Settings, progress: Progress) -> CheckResult:
+    """About the model, so it executes no artifact; all builds share its drives."""
+    check, platform = Check.NON_INFERIORITY, subject.profile.name
+    rule = settings.rule(platform, check)
+    if rule is None:
+        return not_demanded(check, platform)
+    return check_non_inferiority(
+        subject, settings, rule, lambda share: progress(f"{check}, {share:.0%} of the drives", _LAST)
+    )
+
+
 def execute_checks(subject: Subject, settings: Settings, progress: Progress) -> tuple[CheckResult, ...]:
-    """The checks that execute the artifact, each way. Of the profile and the build they depend on nothing but the
-    rules that hold for the platform. Raises as ``validate_artifact``."""
+    """Only the checks that execute the artifact, each way, for this subject's vehicles. Raises as
+    ``validate_artifact``."""
+    ran = execute(subject, settings, progress)
+    return (*ran.results, *_envelope(subject, settings, ran.commands))
+
+
+def execute(subject: Subject, settings: Settings, progress: Progress) -> Executed:
+    """Execute the artifact, each way. Of the profile and the build the outcome depends on nothing but the rules that
+    hold for the platform. Raises as ``validate_artifact``."""
     golden = read_golden(subject.golden, subject.contract)
     results: list[CheckResult] = []
+    commands: list[Commands] = []
     graph = _graph_fault(subject)
     with ExitStack() as stack:
         candidates = [stack.enter_context(Candidate(subject.contract, way)) for way in subject.ways]
@@ -75,11 +128,36 @@ def execute_checks(subject: Subject, settings: Settings, progress: Progress) -> 
             for place, check in enumerate(_EXECUTING):
                 progress(f"{check}, {candidate.way.label}", (index * len(_EXECUTING) + place) / total)
                 results += _one(check, graph, _runner(check, subject, settings, candidate, golden))
+            commands += _commands(subject, settings, candidate)
         here = next((c for c in candidates if c.obtained is Obtained.MEASURED), None)
         if settings.measure_latency:
             progress(f"{Check.LATENCY}", (total - 1) / total)
             results += _one(Check.LATENCY, None, lambda: check_latency(subject, settings, here, golden))
-    return tuple(results)
+    return Executed(tuple(results), tuple(commands))
+
+
+def _commands(subject: Subject, settings: Settings, candidate: Candidate) -> list[Commands]:
+    """What the artifact commands along recorded drives, where somebody will judge it."""
+    if settings.rule(subject.profile.name, Check.CONTROL_ENVELOPE) is None:
+        return []
+    recording = _recording(subject, settings, candidate.way.pace)
+    try:
+        return [] if recording is None else [command(candidate, recording)]
+    except MissingError:
+        return []  # the other checks say what is not installed here
+
+
+def _envelope(subject: Subject, settings: Settings, commands: tuple[Commands, ...]) -> list[CheckResult]:
+    """The commands of every way, judged for the vehicle models of this build's variant."""
+    check, platform = Check.CONTROL_ENVELOPE, subject.profile.name
+    rule = settings.rule(platform, check)
+    if rule is None:
+        return [not_demanded(check, platform)]
+    if not commands:
+        text = "nothing here drives this artifact along recorded drives"
+        return [not_run(check, text, f"run it on a bench that carries {subject.build.chip}, or build a host twin")]
+    rate, envelope = subject.contract.rate_hz, subject.profile.envelope
+    return [check_envelope(each, subject.vehicles, envelope, rate, rule) for each in commands]
 
 
 def _graph_fault(subject: Subject) -> ContractBrokenError | None:
@@ -125,14 +203,15 @@ def _runner(
                 if rule is None:
                     return not_demanded(check, platform)
                 return check_parity(candidate, rows, rule, _recording(subject, settings, pace))
-            case _:
-                if pace is Pace.CRAWL:
-                    return _too_slow(candidate, subject)
+            case Check.CLOSED_LOOP | Check.TRAP_SUITE:
+                if pace is Pace.CRAWL and not (check is Check.CLOSED_LOOP and settings.emulated_scenarios):
+                    return _too_slow(check, candidate, subject)
                 if rule is None:
                     return not_demanded(check, platform)
-                count = settings.scenarios if pace is Pace.BATCH else settings.row_scenarios
-                digest = subject.weights_digest
-                return check_closed_loop(candidate, subject.reference, digest, count, settings.seed, rule)
+                drive = check_closed_loop if check is Check.CLOSED_LOOP else check_traps
+                return drive(candidate, subject, settings, rule)
+            case _:
+                raise AssertionError(f"{check} does not execute an artifact")
 
     return run
 
@@ -145,12 +224,12 @@ def _recording(subject: Subject, settings: Settings, pace: Pace) -> Recording | 
     return RECORDINGS.get(subject.weights_digest, control, subject.reference, settings.seed)
 
 
-def _too_slow(candidate: Candidate, subject: Subject) -> CheckResult | None:
-    """A closed loop under emulation takes minutes; it is reported as missing only where no other way drives."""
+def _too_slow(check: Check, candidate: Candidate, subject: Subject) -> CheckResult | None:
+    """Driving under emulation takes minutes; it is reported as missing only where no other way drives."""
     if any(way.pace is not Pace.CRAWL for way in subject.ways):
         return None
     return not_run(
-        Check.CLOSED_LOOP,
+        check,
         f"{candidate.way.label} is too slow for a closed loop",
         f"drive it on a bench that carries {subject.build.chip}, or build a host twin",
     )
@@ -161,12 +240,12 @@ def _without_a_way(subject: Subject, graph: ContractBrokenError | None) -> list[
     results: list[CheckResult] = []
     for place in subject.unreachable:
         text = f"{place.label}: {place.reason}"
-        results += [not_run(check, text, place.next) for check in (Check.PARITY, Check.CLOSED_LOOP)]
+        results += [not_run(check, text, place.next) for check in _COMPARING]
     if not subject.ways:
         results += _one(Check.CONTRACT, graph, lambda: _nothing(Check.CONTRACT, subject))
         results.append(_nothing(Check.NEGATIVE_CONTROL, subject))
         if not subject.unreachable:
-            results += [_nothing(check, subject) for check in (Check.PARITY, Check.CLOSED_LOOP)]
+            results += [_nothing(check, subject) for check in _COMPARING]
     return results
 
 

@@ -17,10 +17,14 @@ from nwmctl.validation.statistics import (
     mcnemar,
     mean_interval,
     median_interval,
+    pairs_needed,
+    score_interval,
+    settles_score,
     settles_shift,
     settles_width,
     share_interval,
     shift_interval,
+    spent,
 )
 
 
@@ -121,3 +125,98 @@ def test_regression_finds_gain_and_offset(gain: float, offset: float, seed: int)
 
 def test_a_reference_that_stands_still_has_no_gain_error() -> None:
     assert regress(np.full(8, 0.5), np.full(8, 0.7)) == (1.0, pytest.approx(0.2))
+
+
+# --- one-sided questions about thousands of pairs --------------------------------------------------------------------
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(120, 4000))
+def test_score_interval_holds_its_estimate_and_mirrors(more: int, less: int, pairs: int) -> None:
+    found, mirrored = score_interval(more, less, pairs), score_interval(less, more, pairs)
+    assert -1.0 <= found.low <= found.value <= found.high <= 1.0
+    assert (found.low, found.high) == (pytest.approx(-mirrored.high, abs=1e-9), pytest.approx(-mirrored.low, abs=1e-9))
+
+
+def test_score_interval_known_values() -> None:
+    # The closed form where no pair is discordant, and the normal interval that many pairs come close to.
+    found = score_interval(0, 0, 250)
+    assert found.high == pytest.approx(1.959964**2 / (250 + 1.959964**2), abs=1e-6)
+    wald = 1.959964 * math.sqrt(300 / 5000**2)
+    assert score_interval(150, 150, 5000).high == pytest.approx(wald, rel=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(100, 3000), st.floats(-0.2, 0.3))
+def test_score_interval_ends_where_the_score_test_refuses(more: int, less: int, pairs: int, shift: float) -> None:
+    """Against a brute-force likelihood: the restricted fit is found on a grid, the test statistic follows."""
+    found = score_interval(more, less, pairs)
+    if min(abs(shift - found.low), abs(shift - found.high)) < 2e-3:
+        return
+    shares = np.linspace(max(0.0, -shift) + 1e-9, 1.0 - max(0.0, shift), 400_001)
+    others = pairs - more - less
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # shares: P(only the other); P(only the one) is that plus the shift.
+        rest = 1.0 - 2.0 * shares - shift
+        terms = [n * np.log(p) for n, p in ((less, shares), (more, shares + shift), (others, rest)) if n]
+        likelihood = np.where(rest > 0.0, np.sum(terms, axis=0), -np.inf)
+    best = shares[int(np.nanargmax(likelihood))]
+    spread = pairs * (2.0 * best + shift - shift * shift)
+    refused = abs(more - less - pairs * shift) > 1.959964 * math.sqrt(max(spread, 0.0))
+    assert refused == (not found.low < shift < found.high)
+
+
+@pytest.mark.parametrize(("pairs", "margin", "discordant"), [(250, 0.05, 0.08), (250, 0.04, 0.06), (1000, 0.02, 0.05)])
+def test_a_model_that_is_worse_by_the_margin_seldom_passes(pairs: int, margin: float, discordant: float) -> None:
+    stream = np.random.default_rng(11)
+    more, less = (discordant + margin) / 2.0, (discordant - margin) / 2.0
+    drawn = stream.multinomial(pairs, [more, less, 1.0 - more - less], 1500)
+    passed = np.mean([score_interval(int(m), int(n), pairs).high <= margin for m, n, _ in drawn])
+    assert passed <= 0.025 + 3.0 * math.sqrt(0.025 / 1500)
+
+
+@pytest.mark.parametrize(("margin", "discordant"), [(0.04, 0.06), (0.009, 0.06), (0.1, 0.2)])
+def test_the_pairs_that_a_margin_needs_are_enough_for_equals(margin: float, discordant: float) -> None:
+    pairs = pairs_needed(discordant, margin)
+    stream = np.random.default_rng(12)
+    half = discordant / 2.0
+    drawn = stream.multinomial(pairs, [half, half, 1.0 - discordant], 600)
+    passed = np.mean([score_interval(int(m), int(n), pairs).high <= margin for m, n, _ in drawn])
+    assert 0.74 <= passed <= 0.88
+
+
+def test_what_the_facts_say_about_power() -> None:
+    assert pairs_needed(0.06, 0.0434) == pytest.approx(250, rel=0.02)
+    assert pairs_needed(0.06, 0.0097) == pytest.approx(5000, rel=0.02)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(50, 200), st.sampled_from([0.02, 0.05]))
+def test_the_one_sided_forecast_settles_what_it_says(more: int, less: int, pairs: int, limit: float) -> None:
+    needed = settles_score(more, less, pairs, limit, spent(1))
+    if needed is not None:
+        scaled = score_interval(round(more * needed / pairs), round(less * needed / pairs), needed, spent(1))
+        assert scaled.high <= limit or scaled.low > limit
+
+
+def test_every_look_is_surer_and_all_looks_together_err_seldom() -> None:
+    assert spent(0) == pytest.approx(0.95)
+    assert all(spent(look) < spent(look + 1) for look in range(6))
+    # One side of a two-sided interval counts: half of what is left over.
+    assert sum((1.0 - spent(look)) / 2.0 for look in range(50)) <= 0.05 + 1e-12
+
+
+def test_looking_again_and_again_does_not_pass_a_bad_model() -> None:
+    """The whole procedure, simulated at the margin: look, raise fourfold, look again, on the same growing sample."""
+    stream, margin, discordant = np.random.default_rng(13), 0.05, 0.09
+    shares = [(discordant + margin) / 2.0, (discordant - margin) / 2.0, 1.0 - discordant]
+    passed = 0
+    for _ in range(800):
+        more = less = count = 0
+        for look, size in enumerate((100, 300, 1200)):
+            drawn = stream.multinomial(size, shares)
+            more, less, count = more + int(drawn[0]), less + int(drawn[1]), count + size
+            found = score_interval(more, less, count, spent(look))
+            if found.high <= margin or found.low > margin:
+                passed += found.high <= margin
+                break
+    assert passed / 800 <= 0.05
