@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nwmctl.agent.graph import upstream
+from nwmctl.agent.judging import ask_judges, envelope_inputs, validation_inputs
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.platform import Build, PlatformProfile, Variant
-from nwmctl.domain.policy import ANY_PLATFORM, FleetRules
+from nwmctl.domain.policy import ANY_PLATFORM, FleetRules, TrustedJudge
 from nwmctl.domain.release import Release
 from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.work import (
@@ -32,8 +33,6 @@ from nwmctl.domain.work import (
 from nwmctl.errors import PlanError
 from nwmctl.formats.codec import to_plain
 
-SCENARIOS = 100
-"""Closed-loop scenarios per artifact (facts: 100 for a first comparison)."""
 SEED = 20_260_000
 """First scenario seed; the training used others."""
 
@@ -56,13 +55,21 @@ class PlanRequest:
     chassis_template: Digest
     policy: Digest
     policy_signature: Digest
+    judges: tuple[TrustedJudge, ...] = ()
+    """Those of the policy."""
 
 
 def build_plan(request: PlanRequest) -> tuple[PlannedStep, ...]:
     """The whole road, pull to rollout."""
-    plan: list[PlannedStep] = []
+    release = request.release
+    # Both models first: what vehicles drive with today is also what the new model is compared with.
+    pulls = {
+        BundleKind.RELEASE: _pull(BundleKind.RELEASE, release.model, release.trust.model_keys),
+        BundleKind.RETURN: _pull(BundleKind.RETURN, release.previous, release.trust.model_keys),
+    }
+    plan: list[PlannedStep] = list(pulls.values())
     for kind in _KINDS:
-        plan += _build_part(request, kind)
+        plan += _build_part(request, kind, pulls[kind])
     plan += _release_part(request)
     return tuple(plan)
 
@@ -113,10 +120,8 @@ class _Site:
         return f"{self.profile.name}/{self.variant.name}/{self.build.name}"
 
 
-def _build_part(request: PlanRequest, kind: BundleKind) -> list[PlannedStep]:
+def _build_part(request: PlanRequest, kind: BundleKind, pull: PlannedStep) -> list[PlannedStep]:
     release = request.release
-    model = release.model if kind is BundleKind.RELEASE else release.previous
-    pull = _pull(kind, model, release.trust.model_keys)
     compiles: dict[str, PlannedStep] = {}
     compile_of: dict[str, str] = {}
     users: dict[str, list[str]] = {}
@@ -132,16 +137,18 @@ def _build_part(request: PlanRequest, kind: BundleKind) -> list[PlannedStep]:
         compile_of[site.name] = step.id
         users.setdefault(step.id, []).append(site.name)
     shared = [_with_reason(step, users[step.id]) for step in compiles.values()]
-    checks = [_validate(request, kind, site, pull, compile_of[site.name]) for site in sites]
+    checks: list[PlannedStep] = []
+    for site in sites:
+        checks += _validate(request, kind, site, pull, compile_of[site.name])
     packing: list[PlannedStep] = []
     for name in release.platforms:
         own = [(site, compile_of[site.name]) for site in sites if site.profile.name == name]
         sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
-        packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name), pull, own)
+        packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name), pull, own, checks)
         if kind is BundleKind.RETURN and release.fleet.factory_sequence:
             work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name)
-            packing += _bundle_and_sign(request, kind, work, pull, own)
-    return [pull, *shared, *checks, *packing]
+            packing += _bundle_and_sign(request, kind, work, pull, own, checks)
+    return [*shared, *checks, *packing]
 
 
 def _pull(kind: BundleKind, model: ModelReference, trusted: tuple[str, ...]) -> PlannedStep:
@@ -172,26 +179,42 @@ def _with_reason(step: PlannedStep, users: list[str]) -> PlannedStep:
     )
 
 
-def _validate(request: PlanRequest, kind: BundleKind, site: _Site, pull: PlannedStep, compile_id: str) -> PlannedStep:
+def _validate(
+    request: PlanRequest, kind: BundleKind, site: _Site, pull: PlannedStep, compile_id: str
+) -> list[PlannedStep]:
+    """The step that gathers the evidence, behind those that ask others."""
     platform = site.profile.name
     # Only this platform's rules: another platform's must not make this check run again.
     rules = request.rules.platforms
-    own = FleetRules({platform: {**rules.get(ANY_PLATFORM, {}), **rules.get(platform, {})}})
-    work = ValidateWork(platform, site.variant.name, site.build.name, own, SCENARIOS, SEED)
-    inputs: dict[str, Digest | OutputRef] = {
-        "profile": request.profile_digests[platform],
+    own = {**rules.get(ANY_PLATFORM, {}), **rules.get(platform, {})}
+    artifact: dict[str, Digest | OutputRef] = {
         **{part: OutputRef(pull.id, part) for part in ("card", "weights", "golden")},
         **{part: OutputRef(compile_id, part) for part in ("payload", "manifest", "twin_payload", "twin_manifest")},
     }
-    return PlannedStep(
+    sources, where = request.release.judges, f"{kind}/{site.name}"
+    asked = ask_judges(sources, request.judges, where, site.build, own, SEED, artifact)
+    judges = tuple(each.judge for each in asked if each.outside)
+    amounts = request.release.validation.amounts()
+    work = ValidateWork(
+        platform, site.variant.name, site.build.name, FleetRules({platform: own}), amounts, SEED, judges
+    )
+    step = PlannedStep(
         f"validate/{kind}/{site.name}",
         StepName.VALIDATE,
         to_plain(work),
-        inputs,
+        {
+            "profile": request.profile_digests[platform],
+            "catalogue": request.catalogue_digests[platform],
+            **artifact,
+            **{f"released_{part}": OutputRef(f"pull/{BundleKind.RETURN}", part) for part in ("card", "weights")},
+            **validation_inputs(asked),
+        },
         "an artifact is signed only with evidence that satisfies the policy",
         platform=platform,
+        raises=amounts.orders(),
         repair=compile_id,
     )
+    return [*(each.step for each in asked), step]
 
 
 _WHY = {
@@ -202,7 +225,12 @@ _WHY = {
 
 
 def _bundle_and_sign(
-    request: PlanRequest, kind: BundleKind, work: BundleWork, pull: PlannedStep, sites: list[tuple[_Site, str]]
+    request: PlanRequest,
+    kind: BundleKind,
+    work: BundleWork,
+    pull: PlannedStep,
+    sites: list[tuple[_Site, str]],
+    checks: list[PlannedStep],
 ) -> list[PlannedStep]:
     release, platform = request.release, work.platform
     name = FACTORY if work.release == FACTORY else kind
@@ -213,17 +241,20 @@ def _bundle_and_sign(
         "policy": request.policy,
         "card": OutputRef(pull.id, "card"),
     }
+    answers: dict[str, Digest | OutputRef] = {}
     for site, compile_id in sites:
         place = f"{site.variant.name}/{site.build.name}"
         inputs[f"payload:{place}"] = OutputRef(compile_id, "payload")
         inputs[f"manifest:{place}"] = OutputRef(compile_id, "manifest")
         inputs[f"evidence:{place}"] = OutputRef(f"validate/{kind}/{site.name}", "evidence")
+        answers |= envelope_inputs(checks, f"{kind}/{site.name}", place)
     bundle = PlannedStep(
         f"bundle/{name}/{platform}", StepName.BUNDLE, to_plain(work), inputs, _WHY[name], platform=platform
     )
     rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
     signed: dict[str, Digest | OutputRef] = {
         **inputs,
+        **answers,
         "policy_signature": request.policy_signature,
         "bundle": OutputRef(bundle.id, "bundle"),
         "description": OutputRef(bundle.id, "description"),

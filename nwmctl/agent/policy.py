@@ -8,7 +8,7 @@ The guard lets only declared, not yet tried alternatives through and bounds ever
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from nwmctl.domain.event import Remedy
@@ -34,8 +34,9 @@ class Situation:
     """What went wrong, and what may be done about it.
 
     ``problem`` is a refusal, or None where a step ended well with a ``concern``. ``alternatives`` counts, for each
-    adjustable parameter, its declared values; ``choices`` says which is in use. ``retries`` counts consecutive
-    attempts with the same choices.
+    adjustable parameter, its declared values; ``choices`` says which is in use. ``raises`` says how often an amount
+    may be raised, ``wanted`` how often the step asks for it. ``retries`` counts consecutive attempts with the same
+    choices.
     """
 
     step: str
@@ -45,11 +46,14 @@ class Situation:
     concern: str
     alternatives: Mapping[str, int]
     choices: Mapping[str, int]
+    raises: Mapping[str, int] = field(default_factory=dict)
+    wanted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, by which rule, and why. ``choice`` is the index of the alternative for ``parameter``."""
+    """What to do, by which rule, and why. ``choice`` is the index of the alternative for ``parameter``, or how often
+    it is raised."""
 
     remedy: Remedy
     rule: str
@@ -74,8 +78,12 @@ class Playbook:
         """See the rules' names in the decisions."""
         problem = situation.problem
         if problem is None:
-            return self._next(situation, f"the checks are not satisfied: {situation.concern}") or Decision(
-                Remedy.ABORT, "no-alternative", f"no other declared alternative is left: {situation.concern}"
+            return (
+                self._more(situation)
+                or self._next(situation, f"the checks are not satisfied: {situation.concern}")
+                or Decision(
+                    Remedy.ABORT, "no-alternative", f"no other declared alternative is left: {situation.concern}"
+                )
             )
         match problem:
             case PersonNeededError():
@@ -92,6 +100,15 @@ class Playbook:
                 return Decision(Remedy.ABORT, "needs-the-user", "the same input gives the same refusal")
             case _:
                 return Decision(Remedy.ABORT, "unknown-problem", "no rule covers this failure")
+
+    def _more(self, situation: Situation) -> Decision | None:
+        """What is only uncertain is driven more often; the step wants nothing where something is bad for sure."""
+        for parameter, wanted in situation.wanted.items():
+            most, now = situation.raises.get(parameter, 0), situation.choices.get(parameter, 0)
+            if now < wanted <= most:
+                reason = f"too few scenarios to say: {situation.concern}; raised {wanted} of at most {most} times"
+                return Decision(Remedy.ADJUST, "order-more-scenarios", reason, parameter=parameter, choice=wanted)
+        return None
 
     def _retry(self, situation: Situation, why: str) -> Decision:
         if situation.retries >= MAX_RETRIES:
@@ -131,6 +148,7 @@ class Guard:
                 return f"{MAX_ATTEMPTS} attempts are spent"
             case Remedy.ADJUST:
                 count = situation.alternatives.get(decision.parameter, 0)
+                count = max(count, situation.raises.get(decision.parameter, -1) + 1)
                 if not situation.choices.get(decision.parameter, 0) < decision.choice < count:
                     return f"alternative {decision.choice} of '{decision.parameter}' is not declared or was tried"
                 return None

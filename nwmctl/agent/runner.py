@@ -149,9 +149,10 @@ class Runner:
             return
         result.states[step.id] = done.state
         result.durations[step.id] = result.durations.get(step.id, 0.0) + done.duration_s
-        result.outcomes[step.id] = Outcome(done.outputs, done.summary, done.concern)
-        if done.concern and step.repair:
-            self._repair(step, done.concern, plan, result)
+        outcome = Outcome(done.outputs, done.summary, done.concern, wanted=done.wanted)
+        result.outcomes[step.id] = outcome
+        if outcome.concern and not self._raise(step, outcome, plan, result) and step.repair:
+            self._repair(step, outcome.concern, plan, result)
 
     def _fail(self, step: PlannedStep, problem: NwmError, plan: Sequence[PlannedStep], result: RunResult) -> None:
         result.states[step.id] = StepState.FAILED
@@ -164,7 +165,22 @@ class Runner:
         cause = next(other for other in plan if other.id == step.repair)
         if self._decide(cause, None, concern).remedy is not Remedy.ADJUST:
             return  # the evidence stands as it is; the signer refuses it with every reason
-        for name in (cause.id, *downstream(plan, cause.id)):
+        self._again(cause, plan, result)
+
+    def _raise(self, step: PlannedStep, outcome: Outcome, plan: Sequence[PlannedStep], result: RunResult) -> bool:
+        """A step that could say more if an amount were raised may be sent back to do so."""
+        with self._lock:
+            choices = self._choices.get(step.id, {})
+            open_ = any(
+                choices.get(name, 0) < times <= step.raises.get(name, 0) for name, times in outcome.wanted.items()
+            )
+        if not open_ or self._decide(step, None, outcome.concern, wanted=outcome.wanted).remedy is not Remedy.ADJUST:
+            return False
+        self._again(step, plan, result)
+        return True
+
+    def _again(self, first: PlannedStep, plan: Sequence[PlannedStep], result: RunResult) -> None:
+        for name in (first.id, *downstream(plan, first.id)):
             if result.states[name] is StepState.RUNNING:
                 result.stale.add(name)
             else:
@@ -230,7 +246,7 @@ class Runner:
             if stored is not None:
                 return self._finish(step, attempt, key, StepState.CACHED, begun, stored)
         elif before is not None and before.key == key:
-            outcome = Outcome(before.outputs, before.summary, before.concern)
+            outcome = Outcome(before.outputs, before.summary, before.concern, wanted=before.wanted)
             return self._finish(step, attempt, key, StepState.CACHED, self._clock.monotonic(), outcome)
         self._note(StepStarted(self._clock.now_us(), step.id, attempt, key))
         begun = self._clock.monotonic()
@@ -245,17 +261,35 @@ class Runner:
         seconds = round(self._clock.monotonic() - begun, 6)
         now = self._clock.now_us()
         event = StepFinished(
-            now, step.id, attempt, key, state, seconds, outcome.outputs, outcome.summary, outcome.concern
+            now,
+            step.id,
+            attempt,
+            key,
+            state,
+            seconds,
+            outcome.outputs,
+            outcome.summary,
+            outcome.concern,
+            outcome.wanted,
         )
         self._note(event)
         return event
 
-    def _decide(self, step: PlannedStep, problem: NwmError | None, concern: str, retries: int = 0) -> Decision:
+    def _decide(
+        self,
+        step: PlannedStep,
+        problem: NwmError | None,
+        concern: str,
+        retries: int = 0,
+        wanted: Mapping[str, int] | None = None,
+    ) -> Decision:
         with self._lock:
             choices = self._choices.setdefault(step.id, {})
             attempt = self._attempts.get(step.id, 1)
             counts = {name: len(values) for name, values in step.adjustable.items()}
-            decision = self._guard.decide(Situation(step.id, attempt, retries, problem, concern, counts, dict(choices)))
+            decision = self._guard.decide(
+                Situation(step.id, attempt, retries, problem, concern, counts, dict(choices), step.raises, wanted or {})
+            )
             self._note(
                 Decided(
                     self._clock.now_us(), step.id, attempt, decision.remedy, decision.rule, decision.reason,
@@ -271,7 +305,10 @@ class Runner:
         choices = self._choices.get(step.id, {})
         if not choices or not isinstance(step.parameters, dict):
             return step.parameters
-        return {**step.parameters, **{name: step.adjustable[name][index] for name, index in choices.items()}}
+        chosen = {
+            name: step.adjustable[name][index] if name in step.adjustable else index for name, index in choices.items()
+        }
+        return {**step.parameters, **chosen}
 
     def _alone(self, key: Digest) -> threading.Lock:
         # Two steps of one plan may have the same key: the second waits and then finds the first one's result.

@@ -79,6 +79,7 @@ class StepFinished:
     outputs: dict[str, Digest]
     summary: dict[str, Scalar] = field(default_factory=dict)
     concern: str = ""
+    wanted: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NewType
 
+from nwmctl.domain.amounts import Validation
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.policy import RuleTable
@@ -130,6 +131,8 @@ class Release:
     """How often vehicles of this fleet ask, in seconds."""
     judges: tuple[JudgeSource, ...] = ()
     """Outside judges to ask, by the names under which the policy trusts them."""
+    validation: Validation = field(default_factory=Validation)
+    """How much is driven; what must come out of it is for the policy."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence <= MAX_SEQUENCE:

@@ -37,7 +37,8 @@ class OutputRef:
 class PlannedStep:
     """A node of the plan. ``inputs`` name digests known now or outputs of earlier steps; ``reason`` says why it is
     in the plan. ``adjustable`` lists the alternatives of a parameter that the agent may choose from, in order: a
-    remedy is a new attempt with another value, never a looser one. ``repair`` names the earlier step whose
+    remedy is a new attempt with another value, never a looser one. ``raises`` are parameters that count how often an
+    amount has been raised, with the most; a higher one is stricter. ``repair`` names the earlier step whose
     alternatives may be tried when this step's outcome raises a concern."""
 
     id: str
@@ -49,6 +50,7 @@ class PlannedStep:
     """Steps that must have ended well although nothing of theirs is an input."""
     platform: str = ""
     adjustable: dict[str, tuple[Json, ...]] = field(default_factory=dict)
+    raises: dict[str, int] = field(default_factory=dict)
     repair: str = ""
 
     @property
@@ -63,10 +65,12 @@ class Outcome:
 
     ``concern`` is set where the step ended well but what it found is not good (a check failed): the agent may then
     repair an earlier step. ``fleeting`` is set where the world was out of reach: what was found counts for this run and
-    is not kept, so that the next one asks again.
+    is not kept, so that the next one asks again. ``wanted`` says which of the step's own ``raises`` would settle the
+    concern, and how high.
     """
 
     outputs: dict[str, Digest]
     summary: dict[str, Scalar] = field(default_factory=dict)
     concern: str = ""
     fleeting: bool = False
+    wanted: dict[str, int] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.judge import JudgeSource
@@ -50,18 +51,24 @@ class CompileWork:
 
 @dataclass(frozen=True, slots=True)
 class ValidateWork:
-    """Check one artifact for one build. Inputs ``card``, ``weights``, ``golden``, ``profile``, ``payload``,
-    ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``; ``envelope:J`` (the answer of the outside
-    judge J), ``silence:J`` (why it gave none), ``replayed:L`` (what the drive log L showed). ``rules`` hold this
-    platform's alone, ``judges`` whom of the policy's judges the release asks here."""
+    """Check one artifact for one build. Inputs ``card``, ``weights``, ``golden``, ``profile``, ``catalogue``,
+    ``payload``, ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``; ``released_card`` and
+    ``released_weights`` (the model that vehicles drive with today); ``envelope:J`` (the answer of the outside judge J),
+    ``silence:J`` (why it gave none), ``replayed:L`` (what the drive log L showed). ``rules`` hold this platform's
+    alone, ``judges`` whom of the policy's judges the release asks here. ``more_*`` say how often the agent has raised
+    one of the amounts."""
 
     platform: str
     variant: str
     build: str
     rules: FleetRules
-    scenarios: int
+    amounts: Amounts
     seed: int
     judges: tuple[TrustedJudge, ...] = ()
+    more_scenarios: int = 0
+    more_traps: int = 0
+    more_pairs: int = 0
+    more_emulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
