@@ -69,7 +69,7 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
         StepName.COMPILE: compile_step(store, toolchains, parts.compile_timeout_s),
         StepName.JUDGE: judge_step(store, project.base),
         StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),
-        StepName.VALIDATE: validate_step(store, toolchains),
+        StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
         StepName.BUNDLE: bundle_step(store),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
         StepName.STAGE: stage_step(store, setting),

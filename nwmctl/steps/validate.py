@@ -1,7 +1,7 @@
-"""validate: artifact x model -> evidence. Opens every way in which the artifact can execute here, and says which not.
+"""validate: artifact x model -> evidence, and what would settle what is open.
 
-The twin runs on this host: its figures are ``proxy``. Under QEMU they are ``emulated``. Only the ``virtual`` platform
-*is* this host: there, and nowhere else, they are ``measured``.
+Joins the suite with what it needs (``ways``, ``shelf``, ``orders``) and with what other judges have said (``judge``).
+Execution is shared by builds that share an artifact; drives of the models as trained are shared by everything.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.compiler.graph import graph_cost
-from nwmctl.domain.artifact import ArtifactManifest, Port, Precision
+from nwmctl.domain.artifact import ArtifactManifest, Precision
+from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest, step_key
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
-from nwmctl.domain.figure import Obtained
+from nwmctl.domain.judge import Case
 from nwmctl.domain.model import ModelCard
-from nwmctl.domain.platform import HOST_UNIT, Build, PlatformProfile
+from nwmctl.domain.platform import Build, Catalogue, PlatformProfile, VehicleModel
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import StepName, ValidateWork
@@ -26,35 +27,23 @@ from nwmctl.errors import PlanError
 from nwmctl.formats import canonical, documents
 from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
+from nwmctl.steps.judge import other_results
+from nwmctl.steps.orders import about_the_artifact, cut_short, settings_of, wanted
+from nwmctl.steps.shelf import kept_drives, open_model, runtimes
+from nwmctl.steps.ways import Artifact, ways_of
 from nwmctl.storage.content import ContentStore
-from nwmctl.toolchains.files import versions
-from nwmctl.toolchains.protocol import Place, Session, Toolchain
-from nwmctl.toolchains.registry import Registry, runtime_fingerprint
-from nwmctl.toolchains.sessions import open_worker
-from nwmctl.validation.subject import Pace, Settings, StepCost, Subject, Unreachable, Way
-from nwmctl.validation.suite import execute_checks, validate_artifact
+from nwmctl.toolchains.registry import Registry
+from nwmctl.validation.drives import ModelDrives
+from nwmctl.validation.subject import Released, Settings, StepCost, Subject
+from nwmctl.validation.suite import Executed, execute, validate_artifact
 
-_REFERENCE_TIMEOUT_S = 60.0
-
-VERSION = 1
+VERSION = 2
+_EXECUTE_VERSION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Artifact:
-    """A payload file with its manifest."""
-
-    payload: Path
-    manifest: ArtifactManifest
-    toolchain: Toolchain
-
-    def open(self, place: Place) -> Session:
-        return self.toolchain.open(self.payload, self.manifest, place)
-
-    def places(self) -> Mapping[Place, str]:
-        return self.toolchain.places(self.manifest)
-
-
-_EXECUTED = frozenset({Check.PARITY, Check.CLOSED_LOOP})
+_NOT_EXECUTED = ("profile", "catalogue", "released_card", "released_weights")
+"""Inputs that decide nothing of what execution gives; neither do those of judges, which have a colon."""
+_EXECUTED = frozenset({Check.PARITY, Check.CLOSED_LOOP, Check.TRAP_SUITE})
 _locks: defaultdict[Digest, threading.Lock] = defaultdict(threading.Lock)
 _locks_lock = threading.Lock()
 
@@ -64,7 +53,7 @@ class _Execution:
     """What decides the results of executing an artifact, besides the input digests."""
 
     rules: dict[str, Rule]
-    scenarios: int
+    drives: dict[str, float]
     seed: int
     chip: str
     unit: str
@@ -78,14 +67,26 @@ def _alone(key: Digest) -> threading.Lock:
         return _locks[key]
 
 
-def _runtimes() -> str:
-    return f"{versions('numpy', 'onnx')}, {runtime_fingerprint()}"
+def _driven(settings: Settings) -> dict[str, float]:
+    """Of the settings, what decides an execution."""
+    looks = settings.looks
+    return {
+        "scenarios": settings.scenarios,
+        "traps": settings.traps,
+        "emulated": settings.emulated_scenarios,
+        "emulated_budget_s": settings.emulated_budget_s if settings.emulated_scenarios else 0.0,
+        "scenario_look": looks.scenarios,
+        "trap_look": looks.traps,
+        "emulated_look": looks.emulated,
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class _Validate:
     store: ContentStore
     toolchains: Registry
+    drives: ModelDrives
+    clock: Clock | None
 
     def __call__(self, work: ValidateWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         profile = documents.decode(PlatformProfile, self.store.read(inputs["profile"]), "profile")
@@ -93,7 +94,7 @@ class _Validate:
         build = _build(profile, work)
         main = self._artifact(inputs, "")
         twin = self._artifact(inputs, "twin_") if "twin_payload" in inputs else None
-        ways, unreachable = _ways(build, main, twin)
+        ways, unreachable = ways_of(build, main, twin)
         weights = self.store.path(inputs["weights"])
         subject = Subject(
             contract=card.contract,
@@ -103,18 +104,30 @@ class _Validate:
             manifest=main.manifest,
             profile=profile,
             build=build,
-            reference=lambda: _reference(weights, card),
+            reference=lambda: open_model(weights, card.contract),
             ways=ways,
             unreachable=unreachable,
             cost=_cost(weights, main.manifest.found_precision),
+            vehicles=self._vehicles(work, inputs),
+            released=self._released(inputs),
+            drives=self.drives,
         )
-        settings = Settings(rules=work.rules, seed=work.seed, scenarios=work.scenarios)
+        settings = settings_of(work, self.clock)
         executed = self._executed(work, inputs, subject, settings, progress)
         results = validate_artifact(subject, settings, progress, executed)
         place = f"{work.variant}/{work.build}"
-        evidence = Evidence(inputs["card"], inputs["manifest"], work.platform, place, results)
+        case = Case(inputs["card"], inputs["manifest"], work.platform, place)
+        others = other_results(self.store, work, case, inputs, work.rules.platforms[work.platform])
+        found = tuple(sorted((*results, *others.results), key=lambda result: list(Check).index(result.check)))
+        evidence = Evidence(case.model, case.artifact, case.platform, case.build, found, others.envelopes)
+        about = (*results, *others.concerns)
+        wishes = wanted(work, about)
         return Outcome(
-            {"evidence": self.store.put_bytes(documents.encode(evidence))}, _summary(results), _concern(results)
+            {"evidence": self.store.put_bytes(documents.encode(evidence))},
+            _summary(found),
+            _concern(about if wishes else about_the_artifact(about)),
+            fleeting=cut_short(results),
+            wanted=wishes,
         )
 
     def _executed(
@@ -124,68 +137,48 @@ class _Validate:
         subject: Subject,
         settings: Settings,
         progress: Progress,
-    ) -> tuple[CheckResult, ...]:
-        """Results of the checks that execute the artifact. Several builds share an artifact and its rules; they share
-        these results too, under a key of their own that leaves profile and build out."""
+    ) -> Executed:
+        """What executing the artifact gave. Several builds share an artifact and its rules; they share this too,
+        under a key of their own that leaves profile, vehicle models and build out."""
         rules = work.rules.platforms[work.platform]
         build, told = subject.build, "" if rules.keys() >= _EXECUTED else work.platform
-        order = _Execution({**rules}, work.scenarios, work.seed, build.chip, build.unit, told)
-        own = {name: digest for name, digest in inputs.items() if name != "profile"}
-        key = step_key("validate/execute", VERSION, canonical.encode(to_plain(order)), own, _runtimes())
+        drives = _driven(settings)
+        order = _Execution({**rules}, drives, work.seed, build.chip, build.unit, told)
+        own = {name: digest for name, digest in inputs.items() if name not in _NOT_EXECUTED and ":" not in name}
+        key = step_key("validate/execute", _EXECUTE_VERSION, canonical.encode(to_plain(order)), own, runtimes())
         with _alone(key):
             kept = load_outcome(self.store, key)
             if kept is None:
-                results = execute_checks(subject, settings, progress)
-                plain = canonical.encode(to_plain(results))
-                save_outcome(self.store, key, Outcome({"results": self.store.put_bytes(plain)}))
-                return results
-        data = canonical.decode(self.store.read(kept.outputs["results"]), "check results")
-        return from_plain(tuple[CheckResult, ...], data, Source("check results"))
+                executed = execute(subject, settings, progress)
+                plain = canonical.encode(to_plain(executed))
+                if not cut_short(executed.results):
+                    save_outcome(self.store, key, Outcome({"executed": self.store.put_bytes(plain)}))
+                return executed
+        data = canonical.decode(self.store.read(kept.outputs["executed"]), "check results")
+        return from_plain(Executed, data, Source("check results"))
 
-    def _artifact(self, inputs: Mapping[str, Digest], prefix: str) -> _Artifact:
+    def _vehicles(self, work: ValidateWork, inputs: Mapping[str, Digest]) -> tuple[VehicleModel, ...]:
+        """The vehicle models that carry this variant."""
+        if "catalogue" not in inputs:
+            return ()  # the check of their chassis says so
+        catalogue = documents.decode(Catalogue, self.store.read(inputs["catalogue"]), "catalogue")
+        return tuple(each for each in catalogue.on(work.platform) if each.variant == work.variant)
+
+    def _released(self, inputs: Mapping[str, Digest]) -> Released | None:
+        """The model that vehicles drive with today, where the plan names one."""
+        if "released_weights" not in inputs:
+            return None
+        card = documents.decode(ModelCard, self.store.read(inputs["released_card"]), "released model's card")
+        digest = inputs["released_weights"]
+        path = self.store.path(digest)
+        return Released(card.contract, digest, lambda: open_model(path, card.contract))
+
+    def _artifact(self, inputs: Mapping[str, Digest], prefix: str) -> Artifact:
         manifest = documents.decode(
             ArtifactManifest, self.store.read(inputs[f"{prefix}manifest"]), f"{prefix}artifact manifest"
         )
         driver = self.toolchains.get(manifest.recipe.toolchain)
-        return _Artifact(self.store.path(inputs[f"{prefix}payload"]), manifest, driver)
-
-
-def _reference(weights: Path, card: ModelCard) -> Session:
-    """The model as trained, executed by onnxruntime on this host; tensors are checked by the contract."""
-    inputs, outputs = (
-        tuple(Port(spec.name, spec.dtype, spec.shape) for spec in side)
-        for side in (card.contract.inputs, card.contract.outputs)
-    )
-    return open_worker("onnxruntime", weights, inputs, outputs, _REFERENCE_TIMEOUT_S)
-
-
-def _ways(build: Build, main: _Artifact, twin: _Artifact | None) -> tuple[tuple[Way, ...], tuple[Unreachable, ...]]:
-    ways: list[Way] = []
-    unreachable: list[Unreachable] = []
-    name = main.manifest.recipe.toolchain
-    if build.unit == HOST_UNIT:
-        ways.append(Way(Obtained.MEASURED, f"this host through {name}", Pace.BATCH, lambda: main.open(Place.HOST)))
-        return tuple(ways), ()
-    if twin is not None:
-        reason = twin.places()[Place.HOST]
-        label = f"host twin through {name}"
-        if reason:
-            unreachable.append(Unreachable(label, reason, "see `nwmctl doctor` for what to install"))
-        else:
-            ways.append(Way(Obtained.PROXY, label, Pace.ROWS, lambda: twin.open(Place.HOST)))
-    reason = main.places()[Place.EMULATED]
-    if reason:
-        unreachable.append(Unreachable("emulation", reason, "see `nwmctl doctor` for what can be emulated here"))
-    else:
-        ways.append(Way(Obtained.EMULATED, "under QEMU", Pace.CRAWL, lambda: main.open(Place.EMULATED)))
-    unreachable.append(
-        Unreachable(
-            f"a bench with {build.chip}",
-            f"no {build.chip} is within reach of this machine",
-            f"run the checks on a bench that carries {build.chip}",
-        )
-    )
-    return tuple(ways), tuple(unreachable)
+        return Artifact(self.store.path(inputs[f"{prefix}payload"]), manifest, driver)
 
 
 def _build(profile: PlatformProfile, work: ValidateWork) -> Build:
@@ -201,8 +194,7 @@ def _build(profile: PlatformProfile, work: ValidateWork) -> Build:
 
 
 def _cost(weights: Path, precision: Precision) -> StepCost:
-    cost = graph_cost(weights, precision)
-    return StepCost(cost.weight_bytes, cost.activation_bytes, cost.flops)
+    return graph_cost(weights, precision).step
 
 
 def _summary(results: tuple[CheckResult, ...]) -> dict[str, str | int | float | bool]:
@@ -215,7 +207,11 @@ def _concern(results: tuple[CheckResult, ...]) -> str:
     return "; ".join(f"{result.check} {result.verdict} ({result.obtained}): {result.summary}" for result in bad[:3])
 
 
-def validate_step(store: ContentStore, toolchains: Registry) -> Step[ValidateWork]:
-    """The step. Its fingerprint names the runtimes here: with QEMU installed later, the evidence is made anew."""
+def validate_step(store: ContentStore, toolchains: Registry, clock: Clock | None = None) -> Step[ValidateWork]:
+    """The step. Its fingerprint names the runtimes here: with QEMU installed later, the evidence is made anew.
 
-    return Step(StepName.VALIDATE, VERSION, True, ValidateWork, _Validate(store, toolchains), lambda _: _runtimes())
+    ``clock`` keeps the time budget of emulated drives; without one none are driven.
+    """
+
+    work = _Validate(store, toolchains, kept_drives(store), clock)
+    return Step(StepName.VALIDATE, VERSION, True, ValidateWork, work, lambda _: runtimes())

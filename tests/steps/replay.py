@@ -38,6 +38,7 @@ from pathlib import Path
 from nwmctl.app.project import load_platforms
 from nwmctl.app.resources import platforms_folder
 from nwmctl.bundling.read import read_bundle
+from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Evidence
@@ -148,7 +149,8 @@ def _validate(folder: Path) -> Replayed:
     rules = FleetRules({"virtual": policy.virtual.platforms["*"]})
     inputs = {**model, **made.outputs, "profile": store.put_bytes(documents.encode(profile))}
     del inputs["calibration"]
-    step, work = validate_step(store, registry()), to_plain(ValidateWork("virtual", "host", "host", rules, 4, 1))
+    asks = ValidateWork("virtual", "host", "host", rules, Amounts(4, 8), 1)
+    step, work = validate_step(store, registry()), to_plain(asks)
     outcome = step.run(work, inputs, quiet)
     evidence = documents.decode(Evidence, store.read(outcome.outputs["evidence"]), "evidence")
     told = [

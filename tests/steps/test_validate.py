@@ -12,18 +12,20 @@ import pytest
 from nwmctl.agent.runner import resolve
 from nwmctl.app.compose import build_steps
 from nwmctl.domain.digest import Digest
-from nwmctl.domain.evidence import Check, Evidence, Verdict
+from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
-from nwmctl.domain.platform import PlatformProfile
+from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import ValidateWork
 from nwmctl.errors import ContentMissingError, PlanError
 from nwmctl.formats import documents
 from nwmctl.formats.codec import Source, from_plain, to_plain
-from nwmctl.steps import validate
+from nwmctl.steps import shelf, validate
 from nwmctl.steps.base import Step
 from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.registry import registry
+from nwmctl.validation import drives
 from tests.steps.conftest import Road, quiet
 
 CHECK = "validate/release/virtual/host/host"
@@ -40,13 +42,13 @@ class Bench:
         self.work = from_plain(ValidateWork, planned.parameters, Source("plan"))
         self.store = ContentStore(road.place.workspace / "content")
         self.executed = 0
-        execute = validate.execute_checks
+        execute = validate.execute
 
         def counted(*arguments: Any) -> Any:
             self.executed += 1
             return execute(*arguments)
 
-        monkeypatch.setattr(validate, "execute_checks", counted)
+        monkeypatch.setattr(validate, "execute", counted)
 
     def run(self, work: ValidateWork | None = None, **inputs: Digest) -> Outcome:
         return self.step.run(to_plain(work or self.work), {**self.inputs, **inputs}, quiet)
@@ -123,6 +125,33 @@ def test_what_decides_an_execution_executes_again(bench: Bench, road: Road, chan
     assert bench.executed == 1
 
 
+def test_commands_are_judged_for_the_vehicle_models_without_executing_again(bench: Bench) -> None:
+    table = bench.work.rules.platforms["virtual"]
+    rule = Rule(Obtained.MEASURED, margins={"limited_share": 0.0, "infeasible_share": 0.05})
+    rules = replace(bench.work.rules, platforms={"virtual": {**table, Check.CONTROL_ENVELOPE: rule}})
+    work = replace(bench.work, rules=rules)
+
+    def judged(**inputs: Digest) -> CheckResult:
+        results = bench.evidence(bench.run(work, **inputs)).results
+        return next(result for result in results if result.check is Check.CONTROL_ENVELOPE)
+
+    first = judged()
+    assert (first.verdict, first.obtained) == (Verdict.PASSED, Obtained.MEASURED)
+    assert any(figure.name == "limited_share.virtual-car" for figure in first.figures)
+    before = bench.executed
+    old = documents.decode(Catalogue, bench.store.read(bench.inputs["catalogue"]), "catalogue")
+    weak = tuple(
+        replace(
+            each, chassis=replace(each.chassis, max_deceleration=replace(each.chassis.max_deceleration, value=0.01))
+        )
+        for each in old.vehicles
+    )
+    second = judged(catalogue=bench.store.put_bytes(documents.encode(Catalogue(weak))))
+    assert second.verdict is Verdict.FAILED
+    assert "limited_share is" in second.summary
+    assert bench.executed == before, "another chassis is judged anew, and the artifact is not executed for it"
+
+
 def test_a_failed_check_becomes_a_concern_that_names_it(bench: Bench) -> None:
     outcome = bench.run(bench.strict(Check.PARITY, **{"steer.max_abs": 1e-12, "acceleration.max_abs": 1e-12}))
     assert "parity failed (measured)" in outcome.concern
@@ -132,7 +161,8 @@ def test_a_failed_check_becomes_a_concern_that_names_it(bench: Bench) -> None:
 def test_damaged_shared_results_are_executed_again(bench: Bench) -> None:
     first = bench.run()
     objects = bench.store.path(bench.inputs["golden"]).parents[1]
-    shared = [path for path in objects.rglob("*") if path.is_file() and path.read_bytes().startswith(b'[{"check"')]
+    shared = [path for path in objects.rglob("*") if path.is_file() and b'"results":[{"check"' in path.read_bytes()]
+    shared = [path for path in shared if b"nwmctl.evidence" not in path.read_bytes()]
     assert shared
     for path in shared:
         path.unlink()
@@ -148,7 +178,7 @@ def test_a_build_that_the_profile_lacks_is_refused(bench: Bench) -> None:
 
 def test_the_key_names_the_runtimes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     before = bench.step.key(to_plain(bench.work), bench.inputs)
-    monkeypatch.setattr(validate, "runtime_fingerprint", lambda: "another machine")
+    monkeypatch.setattr(shelf, "runtime_fingerprint", lambda: "another machine")
     assert bench.step.key(to_plain(bench.work), bench.inputs) != before
 
 
@@ -156,3 +186,31 @@ def test_an_artifact_that_is_gone_is_an_error_and_no_evidence(bench: Bench) -> N
     bench.store.path(bench.inputs["payload"]).unlink()
     with pytest.raises(ContentMissingError):
         bench.run(replace(bench.work, seed=9))
+
+
+def test_what_is_about_the_models_alone_executes_no_artifact_again(bench: Bench) -> None:
+    bench.run(replace(bench.work, more_pairs=1))
+    bench.run(replace(bench.work, amounts=replace(bench.work.amounts, pairs=500)))
+    assert bench.executed == 0
+    bench.run(replace(bench.work, more_scenarios=1))
+    assert bench.executed == 1
+
+
+def test_the_model_is_compared_with_the_released_one_by_drives_that_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = bench.work.rules.platforms["virtual"]
+    rule = Rule(Obtained.PROXY, True, {"crash_rate_increase": 1.0})
+    rules = replace(bench.work.rules, platforms={"virtual": {**table, Check.NON_INFERIORITY: rule}})
+    work = replace(bench.work, rules=rules, amounts=replace(bench.work.amounts, pairs=10))
+    [first] = [r for r in bench.evidence(bench.run(work)).results if r.check is Check.NON_INFERIORITY]
+    assert first.obtained is Obtained.PROXY
+    assert next(figure.value for figure in first.figures if figure.name == "pairs") == 10
+    # Another process, which has nothing but the store.
+    monkeypatch.setattr(drives.episode, "run", _nobody_drives)
+    again = validate.validate_step(bench.store, registry()).run(to_plain(work), bench.inputs, quiet)
+    assert [r for r in bench.evidence(again).results if r.check is Check.NON_INFERIORITY] == [first]
+
+
+def _nobody_drives(*arguments: Any) -> Any:
+    raise AssertionError("these drives were kept")

@@ -1,0 +1,62 @@
+"""Every way in which an artifact can execute here, and which not, with the reason.
+
+The twin runs on this host: its figures are ``proxy``. Under QEMU they are ``emulated``. Only the ``virtual`` platform
+*is* this host: there, and nowhere else, they are ``measured``. Nothing is opened in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.domain.artifact import ArtifactManifest
+from nwmctl.domain.figure import Obtained
+from nwmctl.domain.platform import HOST_UNIT, Build
+from nwmctl.toolchains.protocol import Place, Session, Toolchain
+from nwmctl.validation.subject import Pace, Unreachable, Way
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A payload file with its manifest."""
+
+    payload: Path
+    manifest: ArtifactManifest
+    toolchain: Toolchain
+
+    def open(self, place: Place) -> Session:
+        return self.toolchain.open(self.payload, self.manifest, place)
+
+    def places(self) -> Mapping[Place, str]:
+        return self.toolchain.places(self.manifest)
+
+
+def ways_of(build: Build, main: Artifact, twin: Artifact | None) -> tuple[tuple[Way, ...], tuple[Unreachable, ...]]:
+    """Possible and impossible ways of executing an artifact, or its twin, for a build."""
+    ways: list[Way] = []
+    unreachable: list[Unreachable] = []
+    name = main.manifest.recipe.toolchain
+    if build.unit == HOST_UNIT:
+        ways.append(Way(Obtained.MEASURED, f"this host through {name}", Pace.BATCH, lambda: main.open(Place.HOST)))
+        return tuple(ways), ()
+    if twin is not None:
+        reason = twin.places()[Place.HOST]
+        label = f"host twin through {name}"
+        if reason:
+            unreachable.append(Unreachable(label, reason, "see `nwmctl doctor` for what to install"))
+        else:
+            ways.append(Way(Obtained.PROXY, label, Pace.ROWS, lambda: twin.open(Place.HOST)))
+    reason = main.places()[Place.EMULATED]
+    if reason:
+        unreachable.append(Unreachable("emulation", reason, "see `nwmctl doctor` for what can be emulated here"))
+    else:
+        ways.append(Way(Obtained.EMULATED, "under QEMU", Pace.CRAWL, lambda: main.open(Place.EMULATED)))
+    unreachable.append(
+        Unreachable(
+            f"a bench with {build.chip}",
+            f"no {build.chip} is within reach of this machine",
+            f"run the checks on a bench that carries {build.chip}",
+        )
+    )
+    return tuple(ways), tuple(unreachable)
