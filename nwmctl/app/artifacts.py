@@ -76,7 +76,7 @@ class Model:
             tuple(Port(spec.name, spec.dtype, spec.shape) for spec in side)
             for side in (self.contract.inputs, self.contract.outputs)
         )
-        how = "as trained, on this host through onnxruntime"
+        how = "as trained, through onnxruntime here"
         return Drivable(
             self.name,
             Obtained.MEASURED,
@@ -100,6 +100,8 @@ def find(text: str, settings: Settings, like: Path | None = None) -> Drivable:
     """
     path = Path(text)
     if path.is_dir():
+        if not (path / CARD_NAME).is_file():
+            raise _unknown(text, f"the folder has no {CARD_NAME}")
         return package(path).drivable()
     if path.is_file():
         contract = package(like or example_model()).contract
@@ -154,7 +156,7 @@ def _compiled(text: str, workspace: Workspace) -> Drivable:
             break
     if not latest:
         runs = ", ".join(list_runs(workspace.runs)[-3:]) or "none"
-        raise _unknown(text, f"no run of this workspace compiled it (latest runs: {runs})")
+        raise _unknown(text, f"no run of this workspace compiled and checked it (latest runs: {runs})")
     if len(latest) > 1:
         places = ", ".join(row.place for row in latest)
         raise ArtifactAmbiguousError(

@@ -192,7 +192,9 @@ def scenario_of(name: str) -> Scenario:
     """The scenario of a name or of a file. Raises ScenarioNameError, FileUnreadableError and what a file's reader
     raises."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if path.suffix in (".yaml", ".yml") and not path.is_file():
+        raise ScenarioNameError(f"there is no scenario file '{name}'", why="no such file", next="correct the path")
+    if path.is_file():
         return scenario_file.load(read_file(path, "scenario file"), path.name)
     identity = named(name)
     if identity.trap is not None and identity.family not in traps.WAYS[identity.trap].families:
@@ -250,8 +252,8 @@ def _package(reference: str | None) -> Path | None:
 
 
 def _side(drivable: Drivable, recording: Recording, guarded: bool) -> draw.Side:
-    name = f"{drivable.name} with the guard" if guarded else drivable.name
-    return draw.Side(name, f"{drivable.obtained}: {drivable.how}", recording)
+    watched = "; guarded" if guarded else ""
+    return draw.Side(drivable.name, f"{drivable.obtained}: {drivable.how}{watched}", recording)
 
 
 def _rows(

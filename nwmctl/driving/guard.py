@@ -61,13 +61,13 @@ MARGIN: Final = 0.4
 """Free space in m to a predicted vehicle below which a plan collides ..."""
 AHEAD_STEPS: Final = 8
 """... within this many planned poses (1.6 s)."""
-HELPS: Final = 0.3
-"""Free space in m that braking must gain where it cannot avoid contact: less is not worth taking over for."""
+HELPS: Final = 1.0
+"""m/s by which braking must slow a contact that it cannot avoid: less is not worth taking over for."""
 BRAKES: Final = (-1.5, -3.0, -4.5, k.ACCEL_MIN)
 """Accelerations in m/s2 that the guard tries, gentlest first."""
 MOST_JERK: Final = 20.0
 """m/s3; from coasting to full braking in two decisions."""
-_NOBODY: Final = 99.0
+_NO_CONTACT: Final = -1.0
 _TIMES: Final[FloatArray] = np.arange(1.0, AHEAD_STEPS + 1.0) * k.CONTROL_DT
 
 
@@ -108,10 +108,14 @@ def watch(plan: Plan, seen: Observation) -> Watched:
         if name in flags:
             reason = np.where(flags[name], number, reason)
     others = _Others.of(seen)
-    collides = (reason == NONE) & (others.clear(poses) < MARGIN)
+    impact = others.impact(poses)
+    collides = (reason == NONE) & (impact > _NO_CONTACT)
     executed = known[:, 0].copy()
     for lane in np.nonzero((reason != NONE) | collides)[0]:
-        command = _fallback(int(lane), bool(collides[lane]), poses, known, ego, seen, others)
+        own = poses[lane] if collides[lane] else None
+        command = _fallback(
+            own, float(impact[lane]), known[lane], ego[lane], seen["route"][lane], others.lane(int(lane))
+        )
         if command is not None:
             executed[lane] = command
             reason[lane] = REASONS.index(Reason.COLLISION) if collides[lane] else reason[lane]
@@ -187,10 +191,15 @@ def _leaves_route(poses: FloatArray, route: FloatArray, offset: FloatArray) -> B
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Others:
-    """Vehicles in sight at ``_TIMES``, each going on as it does now; [B,AGENTS,times], in the ego's frame of now."""
+    """Vehicles in sight at ``_TIMES``, each going on as it does now: x, y [B,AGENTS,times], the rest [B,AGENTS].
+
+    In the ego's frame of now.
+    """
 
     x: FloatArray
     y: FloatArray
+    vx: FloatArray
+    vy: FloatArray
     heading: FloatArray
     present: BoolArray
 
@@ -204,47 +213,52 @@ class _Others:
             heading = np.where(vx * vx + vy * vy > 1e-6, np.arctan2(vy, vx), heading)
         x = now[..., 1, None] + now[..., 3, None] * _TIMES
         y = now[..., 2, None] + now[..., 4, None] * _TIMES
-        return cls(x, y, np.broadcast_to(heading[..., None], x.shape), now[..., 0] > 0.5)
+        return cls(x, y, now[..., 3], now[..., 4], heading, now[..., 0] > 0.5)
 
     def lane(self, lane: int) -> _Others:
         one = slice(lane, lane + 1)
-        return _Others(self.x[one], self.y[one], self.heading[one], self.present[one])
+        return _Others(self.x[one], self.y[one], self.vx[one], self.vy[one], self.heading[one], self.present[one])
 
-    def clear(self, poses: FloatArray) -> FloatArray:
-        """[B] smallest free space in m between the ego on ``poses`` [B,times or more,3] and anybody at that time."""
+    def impact(self, poses: FloatArray) -> FloatArray:
+        """[B] relative speed in m/s at the first contact of an ego on ``poses`` [B,times or more,3]."""
         ahead = poses[:, None, :AHEAD_STEPS]
-        ego = (ahead[..., 0], ahead[..., 1], ahead[..., 2])
-        free = clearance(ego, (self.x, self.y, self.heading)).min(axis=2)
-        return np.asarray(np.where(self.present, free, _NOBODY).min(axis=1))
+        free = clearance((ahead[..., 0], ahead[..., 1], ahead[..., 2]), (self.x, self.y, self.heading[..., None]))
+        touching = (free < MARGIN) & self.present[..., None]
+        first = touching.any(axis=1).argmax(axis=1)
+        lane = np.arange(len(poses))
+        before = np.concatenate([np.zeros((len(poses), 1, 2)), poses[:, :, :2]], axis=1)
+        velocity = (poses[lane, first, :2] - before[lane, first]) / k.CONTROL_DT
+        closing = np.sqrt((self.vx - velocity[:, 0, None]) ** 2 + (self.vy - velocity[:, 1, None]) ** 2)
+        return np.asarray(np.where(touching[lane, :, first], closing, _NO_CONTACT).max(axis=1))
 
 
 def _fallback(
-    lane: int,
-    keep_way: bool,
-    poses: FloatArray,
+    own: FloatArray | None,
+    impact: float,
     control: FloatArray,
     ego: FloatArray,
-    seen: Observation,
+    seen_route: npt.NDArray[np.float32],
     others: _Others,
 ) -> FloatArray | None:
-    """The command [2] instead of the plan's; None where braking along the plan's own way would not help."""
-    speed, last = ego[lane, 0], ego[lane, 2]
-    route = np.asarray(seen["route"][lane], dtype=np.float64)
-    way = np.concatenate([np.zeros((1, 2)), poses[lane, :, :2]]) if keep_way else route
-    wish = control[lane, :, 1] if keep_way else np.zeros(k.HORIZON)
-    near = others.lane(lane)
-    best, most = BRAKES[-1], -np.inf
+    """The command [2] instead of the plan's; None where braking along the plan's own way would not help.
+
+    ``own`` [10,3] is the plan's way if that may be kept, ``impact`` what it leads to; one lane's values each.
+    """
+    speed, last = float(ego[0]), float(ego[2])
+    route = np.asarray(seen_route, dtype=np.float64)
+    way = route if own is None else np.concatenate([np.zeros((1, 2)), own[:, :2]])
+    wish = np.zeros(k.HORIZON) if own is None else control[:, 1]
+    best, least = BRAKES[-1], np.inf
     for brake in BRAKES:
-        free = float(near.clear(_along(way, _braked(speed, last, brake, wish)))[0])
-        if free > most + 1e-3:
-            best, most = brake, free
-        if free >= MARGIN:
+        found = float(others.impact(_along(way, _braked(speed, last, brake, wish)))[0])
+        if found < least - 1e-3:
+            best, least = brake, found
+        if found == _NO_CONTACT:
             break
-    if keep_way and most < MARGIN and most < float(near.clear(poses[lane : lane + 1])[0]) + HELPS:
+    if own is not None and least > impact - HELPS:
         return None
-    accel = min(_eased(last, best, 1), float(wish[0]))
-    steer = float(control[lane, 0, 0]) if keep_way else _pursuit(route, float(speed))
-    return np.array([steer, max(accel, k.ACCEL_MIN)])
+    accel = max(min(_eased(last, best, 1), float(wish[0])), k.ACCEL_MIN)
+    return np.array([_pursuit(route, speed) if own is None else float(control[0, 0]), accel])
 
 
 def _eased(last: float, brake: float, step: int) -> float:

@@ -131,11 +131,11 @@ def _in_world(plan: Plan, world: World) -> FloatArray:
         control = np.asarray(plan.control, dtype=np.float64)
         held = np.repeat(control[:, None], k.HORIZON, axis=1) if control.ndim == 2 else control
         poses = rollout(np.nan_to_num(held, posinf=0.0, neginf=0.0), world.speed)[0]
+    poses = np.where(np.isfinite(poses).all(), poses, 0.0)
     cos, sin = np.cos(world.heading[0]), np.sin(world.heading[0])
     x = world.x[0] + poses[:, 0] * cos - poses[:, 1] * sin
     y = world.y[0] + poses[:, 0] * sin + poses[:, 1] * cos
-    where = np.stack([x, y], axis=-1)
-    return np.where(np.isfinite(where).all(), where, [world.x[0], world.y[0]])
+    return np.stack([x, y], axis=-1)
 
 
 def _touched(world: World, present: IntArray) -> int:
