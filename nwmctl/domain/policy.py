@@ -21,12 +21,20 @@ class Rule:
     """What one check must show. ``margins`` are upper limits by name; smaller is stricter.
 
     ``required: false`` lets the check be ``not_run`` (it is then listed as open); a failed or inconclusive result
-    never passes.
+    never passes. ``judges`` are outside judges each of whom must have passed it, whatever others say. ``emulated``
+    stand in for margins of the same name where a figure was obtained under emulation: the few scenarios that can be
+    driven there say less, and the safety role says how much less is enough.
     """
 
     weakest: Obtained
     required: bool = True
     margins: dict[str, float] = field(default_factory=dict)
+    judges: tuple[str, ...] = ()
+    emulated: dict[str, float] = field(default_factory=dict)
+
+    def limits(self, obtained: Obtained) -> dict[str, float]:
+        """The margins that hold for figures obtained in one way."""
+        return {**self.margins, **self.emulated} if obtained is Obtained.EMULATED else self.margins
 
     def __post_init__(self) -> None:
         if self.required and self.weakest is Obtained.NOT_RUN:
@@ -94,6 +102,12 @@ class Policy:
         names = [judge.name for judge in self.judges]
         if len(set(names)) != len(names):
             raise ValueError("two judges have the same name")
+        for rules in (self.virtual, self.real):
+            for table in rules.platforms.values():
+                for check, rule in table.items():
+                    for name in set(rule.judges):
+                        if name not in names:
+                            raise ValueError(f"a rule for {check} asks for '{name}', who is not among the 'judges'")
 
     def rules(self, *, virtual: bool) -> FleetRules:
         """The rules of one kind of fleet."""
@@ -138,7 +152,13 @@ def _tighten(where: str, old: Rule | None, new: Rule) -> Rule:
     for name, limit in new.margins.items():
         if name in old.margins and limit > old.margins[name]:
             raise _loosened(where, f"margin {name} is {limit:g}, the policy allows {old.margins[name]:g}")
-    return Rule(new.weakest, new.required, {**old.margins, **new.margins})
+    under = old.limits(Obtained.EMULATED)
+    for name, limit in new.emulated.items():
+        if name in under and limit > under[name]:
+            raise _loosened(where, f"margin {name} under emulation is {limit:g}, the policy allows {under[name]:g}")
+    judges = tuple(dict.fromkeys((*old.judges, *new.judges)))
+    margins, emulated = {**old.margins, **new.margins}, {**old.emulated, **new.emulated}
+    return Rule(new.weakest, new.required, margins, judges, emulated)
 
 
 def _loosened(where: str, why: str) -> PolicyLoosenedError:
@@ -180,6 +200,12 @@ def _reason(rule: Rule | None, results: list[CheckResult]) -> tuple[str, str] | 
         unrun = [result for result in results if result.verdict is Verdict.NOT_RUN]
         said = (unrun[-1] if rule.weakest.satisfies(Obtained.BENCH) else unrun[0]) if unrun else None
         return f"not_run: {said.summary if said else 'no result'}", (said.next if said else "") or _settle(rule.weakest)
+    for name in rule.judges:
+        own = [result for result in results if result.judge == name]
+        if not any(result.verdict is Verdict.PASSED for result in own):
+            said = own[0] if own else None
+            reason = f"judge '{name}' has not passed it: {said.summary if said else 'it was not asked'}"
+            return reason, (said.next if said else "") or f"ask '{name}' (the release's 'judges:')"
     best = max(passed, key=lambda result: result.obtained.strength)
     if not best.obtained.satisfies(rule.weakest):
         return f"obtained as '{best.obtained}', the policy demands '{rule.weakest}' or stronger", _settle(rule.weakest)
@@ -193,8 +219,9 @@ def _margin(rule: Rule, passed: list[CheckResult]) -> tuple[str, str] | None:
         if not values:
             return f"figure '{name}' is missing, the policy limits it to {limit:g}", "run the check again"
         for figure in values:
-            if not abs(figure.value) <= limit:
-                return f"{name} is {figure.value:g} {figure.unit}, the policy allows {limit:g}", "repair the artifact"
+            allowed = rule.limits(figure.obtained).get(name, limit)
+            if not abs(figure.value) <= allowed:
+                return f"{name} is {figure.value:g} {figure.unit}, the policy allows {allowed:g}", "repair the artifact"
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained
@@ -193,6 +193,7 @@ def _runner(
 
     def run() -> CheckResult | None:
         rule = settings.rule(platform, check)
+        rule = rule and replace(rule, margins=rule.limits(candidate.obtained))
         match check:
             case Check.CONTRACT:
                 return check_contract(candidate, rows, settings.random_inputs, settings.seed)

@@ -10,6 +10,7 @@ import pytest
 
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained
+from nwmctl.domain.policy import FleetRules, Rule
 from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.closed_loop import DEVIATION, FAILURES, SCORE, check_closed_loop, pair
 from nwmctl.validation.subject import Looks, Pace, Settings, Subject
@@ -99,3 +100,14 @@ def test_a_further_look_has_wider_intervals_on_the_same_drives() -> None:
         assert after.found.low <= before.found.low <= before.found.high <= after.found.high
         assert after.found != before.found
     assert Looks().scenarios == 0
+
+
+def test_the_policy_may_say_what_the_few_emulated_scenarios_must_show(emulated: Subject) -> None:
+    strict = {"median_path_deviation_m": 0.4, "failure_rate_shift": 0.1}
+    named = Rule(Obtained.PROXY, margins=strict)
+    verdicts = []
+    for each in (named, replace(named, emulated={"failure_rate_shift": 0.3})):
+        rules = FleetRules({"*": {"closed_loop": each}})
+        results = validate_artifact(emulated, budgeted(0.01, rules=rules, random_inputs=4), lambda what, share: None)
+        verdicts.append(next(result.verdict for result in results if result.check is Check.CLOSED_LOOP))
+    assert verdicts == [Verdict.INCONCLUSIVE, Verdict.PASSED]
