@@ -80,9 +80,8 @@ def check_outside_results(
         found += _admitted(pack, envelope, judges, known)
     for result in found:
         if result not in pack.results:
-            raise _contradiction(
-                pack, f"judge '{result.judge}' says '{result.verdict}' about {result.check}, it does not"
-            )
+            said = f"judge '{result.judge}' says '{result.verdict}' about {result.check}"
+            raise _contradiction(pack, f"{said}, and it leaves that out")
     for result in pack.results:
         if result.judge and result.verdict is Verdict.PASSED and result not in found:
             raise _contradiction(pack, f"no envelope holds what it says about judge '{result.judge}', {result.check}")

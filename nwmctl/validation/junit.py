@@ -44,7 +44,8 @@ def _suite(pack: Evidence) -> ElementTree.Element:
 
 
 def _case(pack: Evidence, result: CheckResult) -> ElementTree.Element:
-    name = f"{result.check} ({result.obtained})"
+    judge = f", judged by {result.judge}" if result.judge else ""
+    name = _text(f"{result.check} ({result.obtained}{judge})")
     case = ElementTree.Element("testcase", name=name, classname=_text(f"nwmctl.{pack.platform}.{pack.build}"))
     match result.verdict:
         case Verdict.PASSED:
