@@ -1,8 +1,8 @@
 """What the trajectory guard does for good and for broken artifacts: ``python -m benchmarks.guard``.
 
 Drives the example models, and broken artifacts that the battery builds from the released one, with and without the
-guard on the same scenarios, and prints a Markdown table. ``--seed`` and ``--scenarios`` choose the scenarios; the guard's
-constants were chosen on the seeds 6,100,000 to 6,100,049 and on no others.
+guard on the same scenarios, and prints a Markdown table. ``--seed`` and ``--scenarios`` choose the scenarios; the
+guard's constants were chosen on the seeds 6,100,000 to 6,100,049 and on no others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     chosen = parser.parse_args()
     ids = paired(chosen.scenarios, chosen.seed)
     print(f"{chosen.scenarios} scenarios from seed {chosen.seed}; without → with the guard\n")
-    print("| artifact | crash % | off road % | progress | jerk m/s3 | score | interventions per km | scenarios with one % |")
+    print("| artifact | crash % | off road % | progress | jerk m/s3 | score | guard per km | scenarios with it % |")
     print("|---|---|---|---|---|---|---|---|")
     for name, build in KINDS.items():
         session = open_artifact(build())

@@ -14,6 +14,8 @@ import numpy as np
 
 from nwmctl.driving.constants import FloatArray
 
+_UNDRAWN = 1.002
+"""Dash offset of a line of which nothing is drawn: a little more than its length, so that no dot stays."""
 _Css = Callable[[Sequence[float]], str]
 
 
@@ -62,9 +64,9 @@ class Timeline:
         """A line with ``pathLength`` 1 of which the share [T] (0..1) is drawn."""
         (share,) = self._at_still(shares[:, None])
         name = self._rule(
-            shares[:, None], shares[:, None], "stroke-dashoffset", lambda row: _n(1.0 - row[0], 4), 0.0005
+            shares[:, None], shares[:, None], "stroke-dashoffset", lambda row: _n(_UNDRAWN - row[0], 4), 0.0005
         )
-        return Moving(name, _n(1.0 - share, 4))
+        return Moving(name, _n(_UNDRAWN - share, 4))
 
     def shown(self, when: Sequence[bool]) -> Moving:
         """Something that is seen in some frames [T] only; after the last row as in it."""

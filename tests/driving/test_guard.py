@@ -67,7 +67,7 @@ def test_the_rollout_is_what_the_example_model_answers() -> None:
 
 
 def test_the_rollout_starts_where_the_simulators_bicycle_goes() -> None:
-    """But for the physics' finer steps and its lag the two are the same vehicle."""
+    """But for the finer steps of the physics (the plan turns first and then moves) the two are the same vehicle."""
     world = World([generate(ScenarioId(Family.CURVY, 3))])
     speed, x, y, heading = world.speed.copy(), world.x.copy(), world.y.copy(), world.heading.copy()
     world.wheel[:] = 0.03
@@ -77,7 +77,7 @@ def test_the_rollout_starts_where_the_simulators_bicycle_goes() -> None:
         dx, dy = world.x - x, world.y - y
         ahead, left = dx * np.cos(heading) + dy * np.sin(heading), dy * np.cos(heading) - dx * np.sin(heading)
         assert abs(ahead[0] - planned[0, step, 0]) < 0.1
-        assert abs(left[0] - planned[0, step, 1]) < 0.15
+        assert abs(left[0] - planned[0, step, 1]) < 0.05 + 0.2 * planned[0, step, 1]
     assert planned[0, 4, 1] > 0.3
 
 
