@@ -159,3 +159,22 @@ def test_a_workspace_without_that_artifact_says_so(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     with pytest.raises(ArtifactUnknownError, match="virtual/host/host"):
         find("virtual/host/host", load_settings(tmp_path / "w"))
+
+
+@pytest.mark.long
+def test_what_a_run_compiled_can_be_watched_by_place_run_and_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # development keys belong there
+    release = str(ROOT / "examples" / "nwm-2.5" / "release.yaml")
+    line = [sys.executable, "-m", "nwmctl", "validate", release, "-p", "virtual", "-w", "w", "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    run, digest = summary["run"]["name"], summary["artifacts"][0]["manifest"]["payload"]
+    for name in ("virtual/host/host", "virtual/host", f"{run}/virtual/host/host", digest, digest[7:19]):
+        found = told("replay", "merge:7", "-a", name, "-w", "w", cwd=tmp_path)
+        assert (found["candidate"]["obtained"], found["reference"]["name"]) == ("measured", "nwm 2.5")
+    settings = load_settings(tmp_path / "w")
+    with pytest.raises(ArtifactUnknownError, match="nosuch"):
+        find("nosuch/host", settings)
