@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nwmctl.domain.artifact import ArtifactManifest, Port
+from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained
@@ -23,11 +23,11 @@ from nwmctl.errors import DriveLogUntrustedError, NwmError
 from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.steps.judge import keep_results
+from nwmctl.steps.shelf import open_model, runtimes
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import ABSENT, file_digest, versions
-from nwmctl.toolchains.protocol import Place, Session
-from nwmctl.toolchains.registry import Registry, runtime_fingerprint
-from nwmctl.toolchains.sessions import open_worker
+from nwmctl.toolchains.protocol import Place
+from nwmctl.toolchains.registry import Registry
 from nwmctl.trust.judgements import open_drive_log
 from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.figures import not_run
@@ -35,7 +35,6 @@ from nwmctl.validation.judges.log_replay import check_log_replay, failed
 from nwmctl.validation.subject import Pace, Way
 
 VERSION = 1
-_REFERENCE_TIMEOUT_S = 60.0
 _MAX_SIGNATURE = 1 << 16
 
 
@@ -67,7 +66,7 @@ class _LogReplay:
         with Candidate(card.contract, way) as candidate:
             return check_log_replay(
                 candidate,
-                lambda: _reference(weights, card),
+                lambda: open_model(weights, card.contract),
                 log,
                 work.rule,
                 name=work.judge.name,
@@ -118,22 +117,12 @@ def _signature(log: Path) -> Path:
     return log.with_name(log.name + ".sig")
 
 
-def _reference(weights: Path, card: ModelCard) -> Session:
-    """The model as trained, executed by onnxruntime on this host."""
-    inputs, outputs = (
-        tuple(Port(spec.name, spec.dtype, spec.shape) for spec in side)
-        for side in (card.contract.inputs, card.contract.outputs)
-    )
-    return open_worker("onnxruntime", weights, inputs, outputs, _REFERENCE_TIMEOUT_S)
-
-
 def log_replay_step(store: ContentStore, toolchains: Registry, base: Path) -> Step[LogReplayWork]:
     """The step. Its fingerprint names the log, its signature and the runtimes here."""
 
     def fingerprint(work: LogReplayWork) -> str:
         log = base / work.source.log
         parts = [str(file_digest(path)) if path.is_file() else ABSENT for path in (log, _signature(log))]
-        return ", ".join([*parts, versions("numpy", "onnx", "pyarrow"), runtime_fingerprint()])
+        return ", ".join([*parts, runtimes(), versions("pyarrow")])
 
     return Step(StepName.LOG_REPLAY, VERSION, True, LogReplayWork, _LogReplay(store, toolchains, base), fingerprint)
-
