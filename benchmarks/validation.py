@@ -74,9 +74,12 @@ def finished(path: Path, head: dict[str, str]) -> dict[Order, Trial]:
 def execute(wanted: list[Order], folder: Path, processes: int) -> Iterator[Trial]:
     """The trials as they finish."""
     opener = partial(twin.open_twin, folder)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    try:
         for done in as_completed([pool.submit(run, order, opener) for order in wanted]):
             yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def fingerprint() -> dict[str, str]:
@@ -92,7 +95,8 @@ def fingerprint() -> dict[str, str]:
 
 def _sources() -> Iterable[Path]:
     folders = (ROOT / "nwmctl/validation", ROOT / "nwmctl/driving", ROOT / "benchmarks/battery")
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+    single = (ROOT / "nwmctl/steps/orders.py", ROOT / "nwmctl/domain/amounts.py", ROOT / "nwmctl/domain/policy.py")
+    return (*sorted(path for folder in folders for path in folder.rglob("*.py")), *single)
 
 
 def report(trials: list[Trial], head: dict[str, str], seed: int, wall_s: float) -> list[str]:
