@@ -3,7 +3,7 @@
 Models are compared, not artifacts: both as trained, on the same scenarios, overall and family by family. Every figure
 is one-sided, "how much worse": crashes, leaving the road, progress, comfort (jerk), and recovery from traps. How many
 pairs a margin needs is worked out first, from how often the two models differed on other scenarios (a pilot whose
-drives count for nothing else), assuming that they are equally good. The figures are ``proxy`` everywhere, since what
+drives count for nothing else). The figures are ``proxy`` everywhere, since what
 drove is no artifact; that each artifact drives like its model is for the closed loop. A model is never inferior to
 itself: with the same weights nothing is driven.
 """
@@ -113,12 +113,15 @@ def differences(released: Outcomes, new: Outcomes) -> Iterator[Difference]:
 
 
 def planned(pilot: Outcomes, other: Outcomes, margins: Mapping[str, float]) -> int:
-    """Pairs that exclude every margin if the models are equally good; one of a few round numbers."""
-    needed = [
-        pairs_needed(each.spread, margins[each.name]) * len(pilot) / len(each.values)
-        for each in differences(pilot, other)
-        if margins.get(each.name, 0.0) > 0.0
-    ]
+    """Pairs that exclude every margin if the new model is as good as the pilot says for sure, and at least if the
+    models are equally good; one of a few round numbers. The pilot's drives are no part of the sample, so whatever is
+    read out of them, the sample's intervals stay what they are."""
+    needed = []
+    for each in differences(pilot, other):
+        limit = margins.get(each.name, 0.0)
+        if limit > 0.0:
+            better = max(0.0, -each.estimate(0, 1.0).found.high)
+            needed.append(pairs_needed(each.spread, limit + better) * len(pilot) / len(each.values))
     return _round(max(needed, default=0.0), _SIZES)
 
 

@@ -185,3 +185,11 @@ def test_every_family_is_compared_on_its_own_pairs() -> None:
     assert sum(found[f"{family}.{CRASHES}"].values.sum() for family in Family) == 10
     assert planned(old, new, {CRASHES: 0.5}) == 250
     assert planned(old, new, {f"merge.{CRASHES}": 0.05}) > planned(old, new, {CRASHES: 0.05})
+
+
+def test_a_pilot_that_shows_a_clear_improvement_saves_pairs() -> None:
+    margins = {CRASHES: 0.05}
+    assert planned(roads(100, 40), roads(100, 10), margins) < planned(roads(100, 10), roads(100, 40), margins)
+    even = np.arange(100) % 2 == 0
+    one, other = outcomes(roads(100).ids, even), outcomes(roads(100).ids, ~even)
+    assert planned(one, other, margins) >= 2500, "models that differ and are equally good need many"

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from nwmctl.app.clock import SystemClock
 from nwmctl.domain.artifact import Port
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import TensorSpec
 from nwmctl.domain.platform import Build, PlatformProfile
-from nwmctl.domain.policy import Policy, judge
+from nwmctl.domain.policy import Policy, Rule, judge
 from nwmctl.formats.documents import decode_yaml
 from nwmctl.toolchains.onnxruntime import open_model
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place, Session
 from nwmctl.toolchains.registry import Registry
+from nwmctl.validation.candidate import Candidate
+from nwmctl.validation.closed_loop import check_closed_loop
 from nwmctl.validation.suite import Pace, Settings, StepCost, Subject, Way, validate_artifact
 from tests.real import require_real
 from tests.validation.example import MODEL, POLICY, contract
@@ -156,3 +159,19 @@ def test_a_gpu_artifact_passes_as_twin_and_reaches_the_tensor_cores(tmp_path: Pa
     code = next(result for result in results if result.check is Check.INSTRUCTION_SET)
     assert next(f.value for f in code.figures if f.name == "tensor_core_instructions") > 100
     assert code.obtained is Obtained.ESTIMATED
+
+
+@pytest.mark.long
+def test_an_arm_artifact_drives_under_emulation_like_its_model(tmp_path: Path) -> None:
+    profile, build = profile_of("nt2.0", "quad-orin", "cpu")
+    built = compiled(profile, build, tmp_path / "scratch")
+    reason = DRIVERS.get("iree").places(built.manifest)[Place.EMULATED]
+    require_real("qemu-aarch64", not reason, reason)
+    way = Way(Obtained.EMULATED, "under QEMU", Pace.CRAWL, lambda: opened(built, Place.EMULATED))
+    few = Settings(RULES, emulated_scenarios=8, emulated_budget_s=900.0, clock=SystemClock())
+    margins = {"median_path_deviation_m": 0.4, "failure_rate_shift": 0.4}
+    made = subject(profile, build, built, (way,))
+    with Candidate(made.contract, way) as candidate:
+        result = check_closed_loop(candidate, made, few, Rule(Obtained.EMULATED, margins=margins))
+    assert (result.verdict, result.obtained) == (Verdict.PASSED, Obtained.EMULATED), result.summary
+    assert "8 paired scenarios, under QEMU" in result.summary
