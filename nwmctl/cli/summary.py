@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,16 @@ from rich.text import Text
 
 from nwmctl.cli.words import duration, size
 from nwmctl.domain.bundle import BundleKind
-from nwmctl.domain.evidence import Check, CheckResult, Verdict
+from nwmctl.domain.evidence import Check, Verdict
+from nwmctl.domain.figure import Obtained
 
 if TYPE_CHECKING:
     from nwmctl.app.summary import ArtifactRow, Summary
     from nwmctl.domain.policy import Shortfall
     from nwmctl.fleet.status import CampaignStatus
 
-_CELL = len("✓ estimated") + 2
-_CHECK = max(len(check) for check in Check) + 2
+_Said = tuple["tuple[Verdict, Obtained] | None", ...]
+"""For each check, what matters most to a reader."""
 _MARK = {
     Verdict.PASSED: ("✓", "green"),
     Verdict.FAILED: ("✗", "bold red"),
@@ -41,7 +43,8 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print("\n[bold]Artifacts[/]")
         console.print(_artifact_table(summary.artifacts))
         console.print("\n[bold]Checks[/]  verdict and how it was obtained; – did not run and counts as nothing")
-        console.print(_check_table(summary.artifacts, console.width))
+        for table in _check_tables(summary.artifacts, console.width):
+            console.print(table)
         _limits(console, summary)
     if summary.campaign:
         print_campaign(console, summary.campaign)
@@ -107,28 +110,49 @@ def _found(found: dict[str, int]) -> str:
     return ""
 
 
-def _check_table(rows: tuple[ArtifactRow, ...], width: int) -> Table:
-    """Checks down, builds across; a check that nothing was said about has no row."""
-    heads = [f"{row.platform}\n{row.build.replace('/', chr(10), 1)}" for row in rows]
-    full = sum(max(_CELL, *(len(line) + 2 for line in head.split("\n"))) for head in heads) + _CHECK <= width
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("\n\ncheck", no_wrap=True)
-    for head in heads:
-        table.add_column(head, no_wrap=True)
-    for check in Check:
-        best = [row.best(check) for row in rows]
-        if any(best):
-            table.add_row(check.replace("_", " "), *(_verdict(result, short=not full) for result in best))
+_GAP = 2
+_FIRST = max(len(check) for check in Check) + _GAP
+
+
+def _check_tables(rows: tuple[ArtifactRow, ...], width: int) -> Iterator[Table]:
+    """Checks down; across, builds about which the same was said. As many tables as the console's width needs."""
+    alike: dict[_Said, list[ArtifactRow]] = {}
+    for row in rows:
+        best = [row.best(check) for check in Check]
+        alike.setdefault(tuple((one.verdict, one.obtained) if one else None for one in best), []).append(row)
+    heads = {said: [f"{row.platform} {row.build}" for row in group] for said, group in alike.items()}
+    chunk: list[_Said] = []
+    taken = _FIRST
+    for said, names in heads.items():
+        wide = max(len(name) for name in names) + _GAP
+        if chunk and taken + wide > width:
+            yield _check_table(chunk, heads)
+            chunk, taken = [], _FIRST
+        chunk.append(said)
+        taken += wide
+    yield _check_table(chunk, heads)
+
+
+def _check_table(
+    columns: Sequence[_Said],
+    heads: Mapping[_Said, Sequence[str]],
+) -> Table:
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim")
+    table.add_column("check", no_wrap=True, vertical="bottom", min_width=_FIRST - _GAP)
+    for said in columns:
+        table.add_column("\n".join(heads[said]), no_wrap=True, vertical="bottom")
+    for index, check in enumerate(Check):
+        found = [said[index] for said in columns]
+        if any(found):
+            table.add_row(check.replace("_", " "), *(_verdict(one) for one in found))
     return table
 
 
-def _verdict(result: CheckResult | None, *, short: bool) -> Text:
-    if result is None:
-        return Text("", "dim")
-    mark, style = _MARK[result.verdict]
-    if result.verdict is Verdict.NOT_RUN:
-        return Text(mark, style)
-    return Text(f"{mark} {result.obtained[:3] if short else result.obtained}", style)
+def _verdict(said: tuple[Verdict, Obtained] | None) -> Text:
+    if said is None:
+        return Text("")
+    mark, style = _MARK[said[0]]
+    return Text(mark if said[0] is Verdict.NOT_RUN else f"{mark} {said[1]}", style)
 
 
 def _limits(console: Console, summary: Summary) -> None:
@@ -144,7 +168,8 @@ def _limits(console: Console, summary: Summary) -> None:
         table.add_row(f"  {check.replace('_', ' ')}", reason, ", ".join(platforms))
     console.print(table)
     chips = sorted({row.chip for row in summary.artifacts if row.platform in _real(summary)})
-    console.print(f"  [yellow]what would settle it: the same checks on a bench with {' and one with '.join(chips)}[/]")
+    if chips:
+        console.print(f"  [yellow]what would settle it: the same checks on a bench with {' and one with '.join(chips)}[/]")
 
 
 def _real(summary: Summary) -> set[str]:

@@ -221,7 +221,8 @@ def _margin(rule: Rule, passed: list[CheckResult]) -> tuple[str, str] | None:
         for figure in values:
             allowed = rule.limits(figure.obtained).get(name, limit)
             if not abs(figure.value) <= allowed:
-                return f"{name} is {figure.value:g} {figure.unit}, the policy allows {allowed:g}", "repair the artifact"
+                said = f"{figure.value:g} {figure.unit}".rstrip()
+                return f"{name} is {said}, the policy allows {allowed:g}", "repair the artifact"
     return None
 
 
