@@ -169,7 +169,8 @@ def _limits(console: Console, summary: Summary) -> None:
     console.print(table)
     chips = sorted({row.chip for row in summary.artifacts if row.platform in _real(summary)})
     if chips:
-        console.print(f"  [yellow]what would settle it: the same checks on a bench with {' and one with '.join(chips)}[/]")
+        benches = " and one with ".join(chips)
+        console.print(f"  [yellow]what would settle it: the same checks on a bench with {benches}[/]")
 
 
 def _real(summary: Summary) -> set[str]:
