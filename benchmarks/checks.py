@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.results import write_section
 from nwmctl.domain.amounts import Profile, Validation
 from nwmctl.domain.artifact import Port
 from nwmctl.domain.digest import Digest, digest_bytes
@@ -38,9 +39,7 @@ from nwmctl.validation.subject import Pace, Released, Settings, StepCost, Subjec
 from nwmctl.validation.suite import validate_artifact
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 EXAMPLES = ROOT / "examples"
-_MARK = "## The checks"
 _SEED = 20_260_000
 
 
@@ -191,16 +190,7 @@ def main() -> None:
     )
     lines += ["", machine]
     print("\n".join(lines))
-    write_section("\n".join(lines))
-
-
-def write_section(text: str) -> None:
-    """Put the section into the results, in place of the one that was there."""
-    old = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section names its command.\n"
-    head, _, rest = old.partition(f"{_MARK}\n")
-    after = rest.partition("\n## ")
-    tail = f"\n\n## {after[2]}" if after[2] else "\n"
-    RESULTS.write_text(f"{head.rstrip()}\n\n{_MARK}\n`python -m benchmarks.checks`\n\n{text.rstrip()}{tail}")
+    write_section("The checks", "python -m benchmarks.checks", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.results import write_section
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-_MARK = "## The example deployment"
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,7 @@ def main() -> None:
         "CPU s counts the command and the children it waited for."
     )
     print("\n".join(lines))
-    text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section names its command.\n"
-    head = text.split(_MARK)[0].rstrip()
-    RESULTS.write_text(f"{head}\n\n{_MARK}\n`python -m benchmarks.deploy`\n\n" + "\n".join(lines) + "\n")
+    write_section("The example deployment", "python -m benchmarks.deploy", "\n".join(lines))
 
 
 if __name__ == "__main__":
