@@ -85,6 +85,7 @@ def test_a_judge_is_asked_once_and_its_word_counts(place: Place) -> None:
     assert again.json["run"]["found_in_store"] == again.json["run"]["steps"]
 
 
+@pytest.mark.long
 def test_a_changed_judge_is_asked_again(place: Place) -> None:
     bundle(place).ok()
     script = place.project.folder / "rig.py"
@@ -102,6 +103,7 @@ def test_without_its_judge_a_release_is_not_signed(place: Place) -> None:
     bundle(place).ok()  # what could not be asked is asked again
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
@@ -178,6 +180,7 @@ def test_a_drive_log_judges(logged: Place) -> None:
     assert again.json["run"]["found_in_store"] == again.json["run"]["steps"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "said"),
     [
