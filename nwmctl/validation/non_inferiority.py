@@ -48,7 +48,7 @@ CRASHES, OFF_ROAD, PROGRESS, JERK, RECOVERY = (
 )
 """Figures that a policy may limit, never below zero: share; share; share of the way at cruise speed; m/s3; share of
 traps. The first four also per family, as in ``merge.crash_rate_increase``."""
-_PER_FAMILY = (CRASHES, OFF_ROAD, PROGRESS, JERK)
+COMPARED = (CRASHES, OFF_ROAD, PROGRESS, JERK)
 _SIZES = (250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000)
 _TRAP_SIZES = (80, 160, 400, 800, 1_600, 4_000, 8_000)
 _TRAP_SPREAD = 0.15
@@ -222,7 +222,7 @@ def _signed(estimates: list[Estimate]) -> list[ResultFigure]:
 
 def _itself(rule: Rule) -> CheckResult:
     """The released model against itself, as for the bundles of the way back: every difference is nought."""
-    names = [f"{family}{name}" for family in ("", *(f"{f}." for f in Family)) for name in _PER_FAMILY] + [RECOVERY]
+    names = [f"{family}{name}" for family in ("", *(f"{f}." for f in Family)) for name in COMPARED] + [RECOVERY]
     nought = Interval(0.0, 0.0, 0.0)
     figures = [interval_figure(name, "", nought, Obtained.PROXY) for name in names if name in rule.margins]
     judged = against(rule.margins, figures)

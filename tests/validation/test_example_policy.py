@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from nwmctl.domain.amounts import Validation
 from nwmctl.domain.evidence import Check
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import CARD_NAME
-from nwmctl.domain.policy import FleetRules, Policy
+from nwmctl.domain.policy import Policy
+from nwmctl.domain.scenario import Family, Trap
 from nwmctl.formats import model_card
 from nwmctl.formats.documents import decode_yaml
 from nwmctl.validation import closed_loop
+from nwmctl.validation.envelope import EXCESS, GUARDED, INFEASIBLE, LIMITED
 from nwmctl.validation.latency import P50, P99
-from nwmctl.validation.parity import parity_figures
-from nwmctl.validation.statistics import shift_interval
-from nwmctl.validation.suite import Settings
+from nwmctl.validation.non_inferiority import COMPARED, RECOVERY
+from nwmctl.validation.parity import DELAY, parity_figures
+from nwmctl.validation.statistics import score_interval, shift_interval
 from tests.validation.example import MODEL, POLICY, golden
 
 
@@ -70,8 +73,13 @@ def test_every_margin_is_about_a_figure_that_a_check_gives(policy: Policy) -> No
     card = model_card.decode((MODEL / CARD_NAME).read_bytes(), CARD_NAME)
     held = golden(card.contract)
     figures = parity_figures(card.contract, held.outputs, held.outputs, Obtained.MEASURED)
+    control = next(spec for spec in card.contract.outputs if spec.name == card.contract.control_output)
+    compared = {f"{prefix}{name}" for prefix in ("", *(f"{family}." for family in Family)) for name in COMPARED}
     known = {
-        Check.PARITY: {figure.name for figure in figures},
+        Check.PARITY: {figure.name for figure in figures} | {f"{each.name}{DELAY}" for each in control.channels},
+        Check.CONTROL_ENVELOPE: {LIMITED, GUARDED, INFEASIBLE, EXCESS, "guarded_shift"},
+        Check.NON_INFERIORITY: compared | {RECOVERY},
+        Check.TRAP_SUITE: {RECOVERY} | {f"{trap}.{RECOVERY}" for trap in Trap},
         Check.CLOSED_LOOP: {
             closed_loop.DEVIATION,
             closed_loop.FAILURES,
@@ -83,16 +91,20 @@ def test_every_margin_is_about_a_figure_that_a_check_gives(policy: Policy) -> No
     for rules in (policy.virtual, policy.real):
         for table in rules.platforms.values():
             for name, rule in table.items():
-                assert set(rule.margins) <= known.get(Check(name), set())
+                if name != Check.LOG_REPLAY:  # its figures are its judge's
+                    assert set(rule.margins) <= known.get(Check(name), set())
 
 
 def test_the_usual_number_of_scenarios_can_settle_the_virtual_margin(policy: Policy) -> None:
     rule = policy.virtual.rule("nt2.0", Check.CLOSED_LOOP)
     assert rule is not None
-    usual = Settings(FleetRules({}))
+    usual = Validation().amounts()
     # One pair in which only the artifact fails must not yet make the check inconclusive.
-    for scenarios in (usual.scenarios, usual.row_scenarios):
-        assert shift_interval(1, 0, scenarios).most <= rule.margins[closed_loop.FAILURES]
+    assert shift_interval(1, 0, usual.scenarios).most <= rule.margins[closed_loop.FAILURES]
+    traps = policy.virtual.rule("nt2.0", Check.TRAP_SUITE)
+    assert traps is not None
+    # And where no trap tells them apart, that is enough.
+    assert score_interval(0, 0, usual.traps).high <= traps.margins[RECOVERY]
 
 
 def test_the_policy_lies_beside_the_release() -> None:
