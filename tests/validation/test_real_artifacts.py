@@ -162,16 +162,17 @@ def test_a_gpu_artifact_passes_as_twin_and_reaches_the_tensor_cores(tmp_path: Pa
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_an_arm_artifact_drives_under_emulation_like_its_model(tmp_path: Path) -> None:
     profile, build = profile_of("nt2.0", "quad-orin", "cpu")
     built = compiled(profile, build, tmp_path / "scratch")
     reason = DRIVERS.get("iree").places(built.manifest)[Place.EMULATED]
     require_real("qemu-aarch64", not reason, reason)
     way = Way(Obtained.EMULATED, "under QEMU", Pace.CRAWL, lambda: opened(built, Place.EMULATED))
-    few = Settings(RULES, emulated_scenarios=8, emulated_budget_s=900.0, clock=SystemClock())
-    margins = {"median_path_deviation_m": 0.4, "failure_rate_shift": 0.4}
+    few = Settings(RULES, emulated_scenarios=6, emulated_budget_s=1000.0, clock=SystemClock())
+    margins = {"median_path_deviation_m": 0.4, "failure_rate_shift": 0.5}
     made = subject(profile, build, built, (way,))
     with Candidate(made.contract, way) as candidate:
         result = check_closed_loop(candidate, made, few, Rule(Obtained.EMULATED, margins=margins))
     assert (result.verdict, result.obtained) == (Verdict.PASSED, Obtained.EMULATED), result.summary
-    assert "8 paired scenarios, under QEMU" in result.summary
+    assert "6 paired scenarios, under QEMU" in result.summary
