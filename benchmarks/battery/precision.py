@@ -6,6 +6,7 @@ same functions serve clean artifacts (fine scales) and broken ones (coarse scale
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,6 +96,7 @@ def static_int8(graph: Graph, calibration: Mapping[str, NDArray[np.generic]]) ->
 
     with tempfile.TemporaryDirectory(prefix="nwmctl-battery-") as folder:
         out = Path(folder) / "int8.onnx"
+        logging.disable(logging.WARNING)  # it advises a preparation that the lowered graph has had
         quantize_static(
             graph.copy().model,
             str(out),
@@ -106,4 +108,5 @@ def static_int8(graph: Graph, calibration: Mapping[str, NDArray[np.generic]]) ->
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
         )
+        logging.disable(logging.NOTSET)
         return Graph.load(out)
