@@ -15,7 +15,7 @@ from nwmctl.domain.model import ModelContract, TensorSpec
 from nwmctl.toolchains.protocol import Tensors
 from nwmctl.validation.inputs import Golden, bounds
 
-FAR = 2.0
+FAR = 6.0
 """A channel without limits is taken this many times as far from its middle as it was ever recorded."""
 _Change = tuple[str, str, NDArray[np.generic]]
 """What is said about a case, the tensor that it changes, and the tensor's row."""
