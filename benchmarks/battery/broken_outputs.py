@@ -125,7 +125,7 @@ def previous_answer(shop: Shop, dice: Generator) -> Artifact:
 
 def freezes(shop: Shop, dice: Generator) -> Artifact:
     """The whole graph, and a runtime that stops computing after a while."""
-    after = int(dice.integers(20, 400))
+    after = int(dice.integers(20, 2_000))
     return Artifact(shop.base.bytes(), f"after {after} answers", freezes=after)
 
 

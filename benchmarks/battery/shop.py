@@ -98,19 +98,22 @@ class Late(OnnxSession):
 
 
 class Freezing(OnnxSession):
-    """A runtime that repeats its last answer for ever after ``left`` questions."""
+    """A runtime that repeats its last answer for ever after ``left`` rows."""
 
     left = 0
     _last: Tensors | None = None
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
-        """A question with another number of rows is answered by the graph even then."""
-        now, self.left = super().run(inputs), self.left - 1
-        same = self._last is not None and all(self._last[name].shape == v.shape for name, v in now.items())
-        if self.left < 0 and self._last is not None and same:
-            return self._last
-        self._last = now
-        return now
+        """Rows are counted one by one, as if each were a decision of a vehicle."""
+        now = super().run(inputs)
+        rows = len(next(iter(now.values())))
+        fresh = min(rows, self.left)
+        self.left -= fresh
+        if fresh:
+            self._last = {name: values[fresh - 1 : fresh] for name, values in now.items()}
+        assert self._last is not None
+        held = self._last
+        return {n: np.concatenate([v[:fresh], np.repeat(held[n], rows - fresh, axis=0)]) for n, v in now.items()}
 
 
 def open_artifact(artifact: Artifact) -> OnnxSession:
