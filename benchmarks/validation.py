@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.battery import table, twin
-from benchmarks.battery.clean import CLEAN, GREY
+from benchmarks.battery.clean import CLEAN, GREY, ROW_BY_ROW
 from benchmarks.battery.shop import POLICY, shop
 from benchmarks.battery.trial import BROKEN, SCENARIOS, TWIN, Order, Trial, run
 from nwmctl.domain.digest import digest_bytes
@@ -41,12 +41,12 @@ TUNED = "6000000, 6000100, 20250, 777, 31337 and 8001 to 8005 (margins), 7100000
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Trials per kind. ``whole`` of the broken ones run every check."""
+    """Trials per kind. ``whole`` of the broken ones run every check; ``slow`` are of the kinds at batch 1."""
 
     broken: int = 8
     whole: int = 2
-    clean: int = 45
-    twin: int = 10
+    clean: int = 50
+    slow: int = 10
     grey: int = 4
 
 
@@ -54,9 +54,9 @@ def orders(amount: Amount, seed: int, with_twin: bool) -> list[Order]:
     """All trials, each with a seed of its own. The number of a trial and so its seed depend on the amounts only."""
     plan: list[tuple[str, int, bool]] = []
     plan += [(kind, at, at < amount.whole) for kind in BROKEN for at in range(amount.broken)]
-    plan += [(kind, at, True) for kind in CLEAN for at in range(amount.clean)]
+    plan += [(kind, at, True) for kind in CLEAN for at in range(amount.slow if kind == ROW_BY_ROW else amount.clean)]
     plan += [(kind, at, True) for kind in GREY for at in range(amount.grey)]
-    plan += [(TWIN, at, True) for at in range(amount.twin if with_twin else 0)]
+    plan += [(TWIN, at, True) for at in range(amount.slow if with_twin else 0)]
     return [Order(kind, at, seed + SEED_STEP * index, whole) for index, (kind, at, whole) in enumerate(plan)]
 
 
@@ -165,7 +165,7 @@ def main() -> None:
     folder = WORK / head["model"].replace(":", "-")
     folder.mkdir(exist_ok=True)
     plan = orders(
-        Amount(asked.broken, asked.whole, asked.clean, asked.twin, asked.grey), asked.seed, twin.prepare(folder)
+        Amount(asked.broken, asked.whole, asked.clean, asked.slow, asked.grey), asked.seed, twin.prepare(folder)
     )
     done = finished(kept, head) if asked.resume else {}
     if not done:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.battery import precision
 from benchmarks.battery.kinds import Kind
-from benchmarks.battery.shop import Artifact, Shop, observed
+from benchmarks.battery.shop import UNPACK, Artifact, Shop, observed
 from benchmarks.battery.surgery import Graph
 from nwmctl.driving import constants as k
 
@@ -52,7 +52,7 @@ def four_bits(shop: Shop, dice: Generator) -> Artifact:
     graph, clip = shop.base.copy(), float(dice.uniform(0.7, 1.0))
     for weight in graph.weights():
         precision.integer_weight(graph, weight, 4, per_channel=False, clip=clip)
-    return Artifact(graph.bytes(), f"range x {clip:.2f}")
+    return Artifact(graph.bytes(), f"range x {clip:.2f}", session=UNPACK)
 
 
 def noise(shop: Shop, dice: Generator) -> Artifact:

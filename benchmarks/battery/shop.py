@@ -31,6 +31,9 @@ POLICY = EXAMPLES / "nwm-2.5" / "policy.yaml"
 _LIMITS = Limits(120.0)
 
 
+UNPACK: Mapping[str, int] = {"unpack": 1}
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """``graph`` for onnxruntime. ``detail`` says what this one realisation is. ``late``: its session gives the answer
@@ -46,15 +49,18 @@ class Artifact:
 
 
 class OnnxSession:
-    """A graph through onnxruntime in this process. ``threads`` and ``level`` (of graph optimisation) as given."""
+    """A graph through onnxruntime in this process. ``threads`` and ``level`` (of graph optimisation) as given;
+    ``unpack`` restores integer weights when the graph is loaded instead of at every run."""
 
-    def __init__(self, graph: bytes, threads: int = 1, level: int = 99) -> None:
+    def __init__(self, graph: bytes, threads: int = 1, level: int = 99, unpack: int = 0) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(level)
         options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.disable_quant_qdq", str(unpack))
         self._session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._names = [value.name for value in self._session.get_outputs()]
 
