@@ -119,8 +119,8 @@ SAMPLES: tuple[object, ...] = (
         (Mirror("far", "sftp://a@b:22/c", "ssh-ed25519 AAAA", "id"),), Tighten(_RULES.platforms, 1), 2, 1.5,
         (
             JudgeSource(
-                "rig", "", ("./rig.sh", "--fast"), "a@b:22", "ssh-ed25519 AAAA", "id", "", (Check.LATENCY,), ("nt9",), 9.5,
-                512,
+                "rig", "", ("./rig.sh", "--fast"), "a@b:22", "ssh-ed25519 AAAA", "id", "", (Check.LATENCY,), ("nt9",),
+                9.5, 512,
             ),
             JudgeSource("far", file="far/{artifact}.json"), JudgeSource("logs", log="drives.parquet"),
         ),
