@@ -48,3 +48,24 @@ def show(
     console = page()
     for line in told.lines():
         console.print(f"[dim]{line.at}[/]  [{line.style}]{escape(line.text)}[/]", soft_wrap=True)
+
+
+@group.command("evidence")
+def evidence_(
+    run: Annotated[str, typer.Argument(help="A run's name; 'last' for the latest.")] = "last",
+    build: Annotated[
+        str, typer.Option("--build", "-b", help="PLATFORM or PLATFORM/VARIANT/BUILD: all figures of these.")
+    ] = "",
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what each check found; with --build every figure, and which layer eats the bandwidth."""
+    from nwmctl.app.evidence import evidence
+
+    name, found = evidence(settings_of(workspace).open(), run, build)
+    if json_:
+        emit({"run": name, "builds": [one.plain() for one in found]})
+        return
+    from nwmctl.cli.evidence import print_evidence
+
+    print_evidence(page(), found, figures=bool(build))

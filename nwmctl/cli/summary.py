@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Said = tuple["tuple[Verdict, Obtained] | None", ...]
 """For each check, what matters most to a reader."""
-_MARK = {
+MARK = {
     Verdict.PASSED: ("✓", "green"),
     Verdict.FAILED: ("✗", "bold red"),
     Verdict.INCONCLUSIVE: ("?", "yellow"),
@@ -151,7 +151,7 @@ def _check_table(
 def _verdict(said: tuple[Verdict, Obtained] | None) -> Text:
     if said is None:
         return Text("")
-    mark, style = _MARK[said[0]]
+    mark, style = MARK[said[0]]
     return Text(mark if said[0] is Verdict.NOT_RUN else f"{mark} {said[1]}", style)
 
 
@@ -204,7 +204,7 @@ def _short_path(path: Path) -> str:
 
 def _next(console: Console, summary: Summary) -> None:
     console.print("\n[bold]Next[/]")
-    rows = [("nwmctl runs show", "what was decided, and why")]
+    rows = [("nwmctl runs show", "what was decided, and why"), ("nwmctl runs evidence", "what each check found")]
     if summary.bundles:
         first = summary.bundles[0]
         # A repository's file names begin with their hash; the shell finds them by what follows it.

@@ -27,8 +27,9 @@ HEAVY = (
 
 PROMISED = (
     "deploy", "pull", "compile", "validate", "bundle", "stage", "publish", "rollout start", "rollout status",
-    "rollout pause", "rollout resume", "rollout abort", "rollback", "runs list", "runs show", "platforms list",
-    "platforms show", "platforms check", "fleet import", "fleet status", "gateway serve", "keys init", "verify",
+    "rollout pause", "rollout resume", "rollout abort", "rollback", "runs list", "runs show", "runs evidence",
+    "platforms list", "platforms show", "platforms check", "fleet import", "fleet status", "gateway serve", "keys init",
+    "verify",
     "doctor", "drive replay", "drive run", "drive list",
     "judge key", "judge request", "judge sign", "judge sign-log", "judge check", "judge answer",
 )  # fmt: skip
