@@ -10,14 +10,29 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nwmctl.domain.evidence import Check
 from nwmctl.domain.model import CARD_NAME, ModelContract
+from nwmctl.domain.policy import FleetRules, Policy
 from nwmctl.formats import model_card
+from nwmctl.formats.documents import decode_yaml
 from nwmctl.toolchains.protocol import Tensors
 from nwmctl.validation.inputs import Golden, read_golden
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POLICY = EXAMPLES / "nwm-2.5" / "policy.yaml"
 MODEL = EXAMPLES / "nwm-2.5" / "model"
+
+
+def artifact_rules() -> FleetRules:
+    """The example's rules for virtual fleets that are about an artifact: without those about two models, or a log."""
+    rules = decode_yaml(Policy, POLICY.read_bytes(), POLICY.name).virtual
+    elsewhere = {Check.NON_INFERIORITY, Check.LOG_REPLAY}
+    return FleetRules(
+        {
+            platform: {check: rule for check, rule in table.items() if check not in elsewhere}
+            for platform, table in rules.platforms.items()
+        }
+    )
 
 
 def contract() -> ModelContract:

@@ -15,22 +15,13 @@ from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
-from nwmctl.domain.policy import FleetRules, Policy, judge
-from nwmctl.formats.documents import decode_yaml
+from nwmctl.domain.policy import judge
 from nwmctl.validation.suite import Pace, Settings, StepCost, Subject, Way, validate_artifact
 from tests.validation import plant
-from tests.validation.example import MODEL, POLICY, OnnxSession, contract
+from tests.validation.example import MODEL, OnnxSession, artifact_rules, contract
 
 Change = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
-EXAMPLE = decode_yaml(Policy, POLICY.read_bytes(), "policy.yaml").virtual
-ELSEWHERE = {Check.NON_INFERIORITY, Check.LOG_REPLAY}
-"""Not about a precision: what a release compares two models by, and what comes from a log."""
-RULES = FleetRules(
-    {
-        name: {check: rule for check, rule in table.items() if check not in ELSEWHERE}
-        for name, table in EXAMPLE.platforms.items()
-    }
-)
+RULES = artifact_rules()
 
 
 def with_weights(change: Change) -> bytes:

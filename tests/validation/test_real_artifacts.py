@@ -14,7 +14,7 @@ from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import TensorSpec
 from nwmctl.domain.platform import Build, PlatformProfile
-from nwmctl.domain.policy import Policy, Rule, judge
+from nwmctl.domain.policy import Rule, judge
 from nwmctl.formats.documents import decode_yaml
 from nwmctl.toolchains.onnxruntime import open_model
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place, Session
@@ -23,10 +23,11 @@ from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.closed_loop import check_closed_loop
 from nwmctl.validation.suite import Pace, Settings, StepCost, Subject, Way, validate_artifact
 from tests.real import require_real
-from tests.validation.example import MODEL, POLICY, contract
+from tests.validation import plant
+from tests.validation.example import MODEL, artifact_rules, contract
 
 PLATFORMS = Path(__file__).parents[2] / "platforms"
-RULES = decode_yaml(Policy, POLICY.read_bytes(), "policy.yaml").virtual
+RULES = artifact_rules()
 DRIVERS = Registry()
 WEIGHTS = MODEL / "model.onnx"
 
@@ -69,6 +70,7 @@ def subject(profile: PlatformProfile, build: Build, built: Compiled, ways: tuple
         reference=reference,
         ways=ways,
         cost=StepCost(2_760_000, 500_000, 20_000_000),
+        vehicles=(plant.vehicle(),),
     )
 
 
