@@ -75,30 +75,28 @@ def _leaders(
     """[B,M,M+1] arc length in m at which a vehicle's look first meets another body; ``_NOBODY`` if it does not."""
     distance = np.full(near.shape, _NOBODY)
     looking = near.any(axis=2)
-    ahead_x, ahead_y, _, _ = tracks.at(track[looking][:, None], arc[looking][:, None] + _LOOK)
+    ahead_x, ahead_y, _, _ = tracks.at(track[looking], arc[looking] + _LOOK[:, None])
     lane = np.nonzero(looking)[0]
     # Most neighbours are beside or behind: a box round the points ahead rules them out before anything is measured.
     candidate = near[looking]
     candidate &= _within(ahead_x, x[lane])
     candidate &= _within(ahead_y, y[lane])
     row, other = np.nonzero(candidate)
-    away, across = ahead_x[row], ahead_y[row]
-    away -= x[lane[row], other][:, None]
-    across -= y[lane[row], other][:, None]
+    away, across = ahead_x.take(row, axis=1), ahead_y.take(row, axis=1)
+    away -= x[lane[row], other]
+    across -= y[lane[row], other]
     away *= away
     across *= across
     away += across
-    inside = away < _CORRIDOR_SQUARED
-    first = inside.argmax(axis=1)
     met = np.full(candidate.shape, _NOBODY)
-    met[row, other] = np.where(inside.any(axis=1), _LOOK[first], _NOBODY)
+    met[row, other] = np.where(away < _CORRIDOR_SQUARED, _LOOK[:, None], _NOBODY).min(axis=0)
     distance[looking] = met
     return distance
 
 
 def _within(points: FloatArray, places: FloatArray) -> BoolArray:
-    """[R,M+1] whether places [R,M+1] lie in the span of each row of points [R,L], a corridor wider at both ends."""
-    low, high = points.min(axis=1) - _CORRIDOR, points.max(axis=1) + _CORRIDOR
+    """[R,M+1] whether places [R,M+1] lie in the span of each column of points [L,R], a corridor wider at both ends."""
+    low, high = points.min(axis=0) - _CORRIDOR, points.max(axis=0) + _CORRIDOR
     return np.asarray((places > low[:, None]) & (places < high[:, None]))
 
 
