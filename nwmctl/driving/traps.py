@@ -19,6 +19,7 @@ from nwmctl.driving import roads
 from nwmctl.driving.constants import EPISODE_STEPS, TRACK_POINTS, FloatArray
 from nwmctl.driving.geometry import ramp, resample, shifted
 from nwmctl.driving.scenarios import Family, Scenario, ScenarioId, Trap, Vehicle
+from nwmctl.errors import ScenarioNameError
 
 _ALL: Final = tuple(Family)
 _MEETS: Final = 1.0
@@ -95,10 +96,19 @@ def paired(count: int, seed: int) -> tuple[ScenarioId, ...]:
 
 
 def sprung(scenario: Scenario) -> Scenario:
-    """The scenario with its identity's trap laid over it; without a trap, the scenario itself."""
+    """The scenario with its identity's trap laid over it; without a trap, the scenario itself.
+
+    Raises ScenarioNameError where the trap is not laid on the scenario's family.
+    """
     trap = scenario.id.trap
     if trap is None:
         return scenario
+    if scenario.id.family not in WAYS[trap].families:
+        raise ScenarioNameError(
+            f"there is no scenario '{scenario.id.label}'",
+            why=f"the trap '{trap}' is laid on {', '.join(WAYS[trap].families)} only",
+            next="choose another family or another trap",
+        )
     numbers = (tuple(Trap).index(trap), tuple(Family).index(scenario.id.family), scenario.id.seed)
     return _LAY[trap](scenario, np.random.default_rng([0x74726170, *numbers]))
 

@@ -14,6 +14,7 @@ from nwmctl.driving.families import generate, generate_all
 from nwmctl.driving.observe import observe
 from nwmctl.driving.scenarios import Family, Scenario, ScenarioId, Trap
 from nwmctl.driving.world import World
+from nwmctl.errors import ScenarioNameError
 
 SEED = 5_000_000
 IDS = traps.paired(400, SEED)
@@ -176,6 +177,11 @@ def test_recovery_follows_its_definition(careful: metrics.Outcomes) -> None:
         replace(fine, progress=fine.progress * 0.1),
     ):
         assert not metrics.recovered(lost).any()
+
+
+def test_a_trap_on_a_family_that_it_is_not_laid_on_is_refused() -> None:
+    with pytest.raises(ScenarioNameError, match="there is no scenario 'curvy:1:cut_in'"):
+        generate(ScenarioId(Family.CURVY, 1, Trap.CUT_IN))
 
 
 def test_traps_have_digests_of_their_own() -> None:
