@@ -183,5 +183,5 @@ def test_what_a_run_compiled_can_be_watched_by_place_run_and_digest(
 def test_the_example_scenario_file_is_driven(tmp_path: Path) -> None:
     file = ROOT / "examples" / "scenarios" / "lorry-behind-the-bend.yaml"
     found = told("replay", str(file), "-a", NEW, "-r", OLD, "-o", "bend.svg", cwd=tmp_path)
-    assert "a lorry behind the bend" in (tmp_path / "bend.svg").read_text()
+    assert "lorry-behind-the-bend.yaml" in (tmp_path / "bend.svg").read_text()
     assert found["candidate"]["name"] == "nwm 2.5"
