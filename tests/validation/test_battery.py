@@ -60,6 +60,7 @@ def test_only_the_contract_sees_a_nan_that_golden_data_do_not_show(golden: Golde
     assert Check.CONTRACT in failing(run(order))
 
 
+@pytest.mark.long
 def test_a_clean_artifact_passes_everything() -> None:
     trial = run(Order("fp16 products", 0, SEED, whole=True))
     assert table.outcome(trial.said) is Verdict.PASSED, trial.said
