@@ -6,6 +6,7 @@ every figure into manifests, evidence, reports and tables.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -82,3 +83,11 @@ class ResultFigure:
     limit: float | None = None
     low: float | None = None
     high: float | None = None
+
+    @property
+    def most(self) -> float:
+        """The largest absolute value that the figure may have: its whole interval counts, a missing end is endless."""
+        if self.low is None and self.high is None:
+            return abs(self.value)
+        ends = (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
+        return max(abs(self.value), *(abs(end) for end in ends))

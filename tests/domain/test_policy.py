@@ -118,3 +118,16 @@ def test_whatever_tightening_accepts_never_accepts_more(base: dict, tighter: dic
         evidence = [pack(*results, platform=platform)]
         if judge(rules, evidence):
             assert judge(tight, evidence), "the tightened rules accept what the policy refuses"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "enough"),
+    [(None, None, True), (-0.01, 0.02, True), (-0.03, 0.01, False), (-0.01, 0.03, False), (None, 0.01, False)],
+)
+def test_the_whole_interval_of_a_figure_counts(low: float | None, high: float | None, enough: bool) -> None:
+    """Evidence made under one margin may be judged under a stricter one: the estimate alone says too little."""
+    rules = FleetRules({"*": {"closed_loop": Rule(Obtained.PROXY, margins={"score_shift": 0.02})}})
+    figure = ResultFigure("score_shift", 0.0, "", Obtained.PROXY, None, low, high)
+    result = CheckResult(Check.CLOSED_LOOP, Verdict.PASSED, Obtained.PROXY, "", (figure,))
+    pack = Evidence(some_digest("m"), some_digest("a"), "nt9", "b", (result,))
+    assert (judge(rules, [pack]) == ()) is enough
