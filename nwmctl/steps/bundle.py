@@ -81,4 +81,4 @@ class _Bundle:
 
 def bundle_step(store: ContentStore) -> Step[BundleWork]:
     """The step."""
-    return Step(StepName.BUNDLE, 1, True, BundleWork, _Bundle(store))
+    return Step(StepName.BUNDLE, 2, True, BundleWork, _Bundle(store))
