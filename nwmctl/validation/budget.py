@@ -15,12 +15,12 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Figure, Obtained, ResultFigure
 from nwmctl.domain.platform import Build, PlatformProfile
+from nwmctl.domain.roofline import balance, per_second, roof
 from nwmctl.validation.figures import against, figure, not_run
 from nwmctl.validation.layers import HUNGER, heaviest, hunger_figures, layer_figures
 from nwmctl.validation.subject import Settings, StepCost, Subject
 
 MEMORY, SHARE, ROOFLINE = "memory_mb", "bandwidth_share", "roofline_latency_ms"
-_TERA = 1e12
 _ESTIMATED = Obtained.ESTIMATED
 
 
@@ -41,7 +41,7 @@ class _Known:
         """Operations per byte at which this part of the chip is as busy computing as it is waiting for memory."""
         if not self.peak or not self.bandwidth or not self.share:
             return None
-        return self.peak * _TERA / (self.bandwidth * self.share * 1e9)
+        return balance(self.peak, self.bandwidth * self.share)
 
 
 def check_budget(subject: Subject, settings: Settings) -> CheckResult:
@@ -123,14 +123,13 @@ def _figures(cost: StepCost, manifest: ArtifactManifest, rate_hz: float, known: 
         figure("activation_mb", cost.activation_bytes / 1e6, "MB", _ESTIMATED),
         figure("operations_m", cost.flops / 1e6, "M", _ESTIMATED),
         figure(MEMORY, held / 1e6, "MB", _ESTIMATED),
-        figure("bandwidth_gb_per_s", moved * rate_hz / 1e9, "GB/s", _ESTIMATED),
+        figure("bandwidth_gb_per_s", per_second(moved, rate_hz), "GB/s", _ESTIMATED),
         *hunger_figures(cost, known.balance, _ESTIMATED),
         *layer_figures(cost, _ESTIMATED),
     ]
     if known.bandwidth is not None:
-        made.append(figure(SHARE, moved * rate_hz / 1e9 / known.bandwidth, "", _ESTIMATED))
+        made.append(figure(SHARE, per_second(moved, rate_hz) / known.bandwidth, "", _ESTIMATED))
         if known.share is not None and known.peak is not None:
-            for_bytes = moved / (known.bandwidth * known.share * 1e9)
-            for_work = cost.flops / (known.peak * _TERA)
-            made.append(figure(ROOFLINE, 1e3 * max(for_bytes, for_work), "ms", _ESTIMATED))
+            least = roof(cost.flops, moved, known.peak, known.bandwidth * known.share)
+            made.append(figure(ROOFLINE, least.ms, "ms", _ESTIMATED))
     return tuple(made)
