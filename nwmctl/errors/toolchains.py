@@ -59,3 +59,47 @@ class RuntimeCrashedError(ToolchainError):
 
 class EmulationInstallError(ToolchainError):
     """The runtime for emulation could not be fetched or is not what its wheel lists."""
+
+
+class OperatorUnsupportedError(GraphUnreadableError):
+    """A graph has an operator that no compiler of ours knows."""
+
+
+class DimensionOpenError(GraphUnreadableError):
+    """A graph has a dimension without a number, other than the batch."""
+
+
+class ExternalDataMissingError(GraphUnreadableError):
+    """A graph's weights lie in another file, and that file was not given."""
+
+
+class ExternalDataOutsideError(GraphUnreadableError):
+    """A graph names a file of weights that lies outside its package."""
+
+
+class ExternalDataDamagedError(GraphUnreadableError):
+    """A graph's file of weights is shorter than the graph says, or is another one."""
+
+
+class GraphTooLargeError(GraphUnreadableError):
+    """A graph cannot be lowered within the memory that was allowed."""
+
+
+class WeightsRangeError(GraphUnreadableError):
+    """A graph's weights leave the range of the precision that a recipe asks for."""
+
+
+class CalibrationMismatchError(InputError):
+    """Calibration data is missing, or is not for this model's inputs."""
+
+
+class GroupUnknownError(InputError):
+    """A recipe keeps a group of layers that the model does not have."""
+
+
+class NothingToQuantiseError(InputError):
+    """A recipe asks for int8 and leaves nothing to quantise."""
+
+
+class QuantisationLostError(ToolchainError):
+    """A lowered graph has fewer quantised products than were asked for."""
