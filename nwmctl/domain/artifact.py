@@ -58,6 +58,9 @@ class ArtifactManifest:
 
     ``found`` counts what was read out of the payload (instructions by mnemonic, operators by name);
     ``jit_in_vehicle`` marks code that a driver in the car compiles further: other code than what was checked.
+    ``environment`` is what the tool got, with words in the place of folders; ``sources`` are the digests of all files
+    that it was made from; ``operators_before`` and ``operators_after`` count the graph's operators as given and as the
+    compiler got them.
     """
 
     model: Digest
@@ -75,3 +78,7 @@ class ArtifactManifest:
     notes: tuple[str, ...] = ()
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Digest] = field(default_factory=dict)
+    operators_before: dict[str, int] = field(default_factory=dict)
+    operators_after: dict[str, int] = field(default_factory=dict)

@@ -54,7 +54,7 @@ def _only_added(table: dict[str, Plain]) -> dict[str, Plain]:
 SCHEMAS: dict[type, Schema] = {
     ModelCard: Schema("nwmctl.model-card", 1),
     Recipe: Schema("nwmctl.recipe", 1),
-    ArtifactManifest: Schema("nwmctl.artifact", 1),
+    ArtifactManifest: Schema("nwmctl.artifact", 2, _only_added),
     Evidence: Schema("nwmctl.evidence", 2, _only_added),
     Policy: Schema("nwmctl.policy", 2, _only_added),
     PlatformProfile: Schema("nwmctl.platform", 2, _only_added),

@@ -98,6 +98,13 @@ def clean_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     return {**fixed, **extra}
 
 
+def stated_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """A tool's environment as a manifest tells it: the same on every machine, so folders are named and not written."""
+    said = {"PATH": "<system>", "HOME": "<scratch>", "TMPDIR": "<scratch>", "PYTHONPATH": "<nwmctl>"}
+    whole = clean_environment(Path(), extra)
+    return {name: said.get(name, value) for name, value in sorted(whole.items())}
+
+
 def python_module(module: str, *arguments: str) -> tuple[str, ...]:
     """The argv that runs ``module`` in this interpreter; ``own_path`` goes into its environment."""
     return (sys.executable, "-P", "-m", module, *arguments)
@@ -186,17 +193,24 @@ def run_tool(command: Command) -> Finished:
         running.end()
         texts = [reader.finish() for reader in readers]
     stdout, stderr = texts
-    if late:
+    status = None if late else process.returncode
+    return conclude(command, status, stdout, stderr, any(reader.overflowed for reader in readers))
+
+
+def conclude(command: Command, status: int | None, stdout: str, stderr: str, overflowed: bool) -> Finished:
+    """What the end of a tool means, wherever it ran. ``status`` is negative for the end by a signal and None where its
+    time was over. Raises as ``run_tool``."""
+    if overflowed:
+        raise _failed(command, f"printed more than {command.limits.output_bytes} bytes", stderr or stdout)
+    if status is None:
         raise ToolchainTimeoutError(
             f"{command.tool} did not end within {command.limits.timeout_s:g} s and was killed",
             why=last_lines(stderr or stdout) or "it printed nothing",
             next="raise the time limit if the model is large; otherwise try the next recipe",
         )
-    if any(reader.overflowed for reader in readers):
-        raise _failed(command, f"printed more than {command.limits.output_bytes} bytes", stderr or stdout)
-    if process.returncode:
-        kind = command.crash if process.returncode < 0 else command.failure
-        raise _failed(command, ending(process.returncode), stderr or stdout, kind)
+    if status:
+        kind = command.crash if status < 0 else command.failure
+        raise _failed(command, ending(status), stderr or stdout, kind)
     said = _complaint(command, stderr, stdout)
     if said:
         raise _failed(command, f"exited 0 and yet said '{said}'", stderr or stdout)

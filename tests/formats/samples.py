@@ -72,6 +72,7 @@ SAMPLES: tuple[object, ...] = (
         digest("card"), RECIPE, digest("payload"), 10, "iree-vmfb", ("iree-compile", "model.mlir"), "compiler 3.13.0",
         "sm_87", {"mma": 111}, Precision.FP16, RuntimeNeeds("runtime", "3.13.0", ("--flag=1",), "540.4.0"), True,
         ("a note",), (Port("ego", "float32", (1, 4, 1)),), (Port("control", "float32", (1, 1)),),
+        {"LC_ALL": "C.UTF-8"}, {"weights": digest("weights")}, {"MatMul.float32": 3}, {"MatMul.float16": 2},
     ),
     Evidence(
         digest("card"), digest("manifest"), "nt2.0", "quad-orin/gpu",
