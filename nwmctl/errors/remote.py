@@ -27,3 +27,15 @@ class HostUnreachableError(RemoteError):
 
 class RemoteFileError(RemoteError):
     """A host answered, but a file operation on it failed."""
+
+
+class RemoteDiskFullError(RemoteError):
+    """A host has no room for a file."""
+
+
+class TransferDamagedError(RemoteError):
+    """A file arrived with other bytes than it was sent with."""
+
+
+class HostUndeclaredError(InputError):
+    """A declaration names a host that the file of hosts lacks, or that file is wrong."""

@@ -183,7 +183,7 @@ def _other_key(address: SshAddress, pinned: HostKey, reason: str) -> HostKeyErro
     return HostKeyError(
         f"{address} is not the host whose key is pinned",
         why=f"{reason}; nothing was sent to it, not even a login",
-        next=f"ask its operator whether the {pinned.kind} key was changed; only then replace host_key in the release",
+        next=f"ask its operator whether the {pinned.kind} key was changed; only then replace the pinned host_key",
     )
 
 
