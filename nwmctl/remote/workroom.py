@@ -138,10 +138,10 @@ class Workroom:
         TransferDamagedError."""
         told = self.describe(name)
         if told is None or told[1] > limit:
-            size = "it is not there" if told is None else f"it has {told[1]} bytes, at most {limit} are expected"
+            found = "it is not there" if told is None else f"it has {told[1]} bytes, at most {limit} are expected"
             raise RemoteFileError(
                 f"{self._login.address} has no '{name}' that can be fetched",
-                why=size,
+                why=found,
                 next="see what the program there leaves, and correct its arguments",
             )
         state, size, partial = hashlib.sha256(), 0, into.with_name(into.name + ".part")
