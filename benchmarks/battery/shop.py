@@ -21,7 +21,7 @@ from nwmctl.domain.artifact import Precision
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.model import CARD_NAME, ModelCard
 from nwmctl.formats import model_card
-from nwmctl.toolchains.lowering import Scope, lower
+from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, Scope, lower
 from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.protocol import Tensors
 
@@ -168,7 +168,7 @@ def shop() -> Shop:
 def lowered(weights: Path, precision: Precision, scope: Scope = Scope.MATMUL) -> Graph:
     """The graph that a compiler gets, its batch symbolic."""
     with tempfile.TemporaryDirectory(prefix="nwmctl-battery-") as scratch:
-        return Graph.load(lower(weights, Path(scratch), precision, scope, None, _LIMITS).path)
+        return Graph.load(lower(GraphFiles(weights), Path(scratch), LoweringOrder(precision, scope, None), _LIMITS).path)
 
 
 def observed(graph: Graph, tensor: str) -> NDArray[np.float32]:

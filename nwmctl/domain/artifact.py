@@ -23,6 +23,17 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+class Quantisation(StrEnum):
+    """Where the scales of an int8 recipe come from, and what is multiplied."""
+
+    DYNAMIC = "dynamic"
+    """Scales of activations are computed at every execution."""
+    STATIC = "static"
+    """Scales of activations come from the package's calibration data."""
+    WEIGHTS = "weights"
+    """Weights alone are int8; the arithmetic stays floating-point."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How to compile a model for one build. ``options`` are the toolchain's own words."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.evidence import Check
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.policy import FleetRules, Rule, RuleTable, TrustedJudge
 from nwmctl.domain.release import FleetReference, Mirror, WaveSpec
@@ -21,7 +22,9 @@ class StepName(StrEnum):
     """The steps, in the order of the road."""
 
     PULL = "pull"
+    SEARCH = "search"
     COMPILE = "compile"
+    REBUILD = "rebuild"
     JUDGE = "judge"
     LOG_REPLAY = "log_replay"
     VALIDATE = "validate"
@@ -42,11 +45,40 @@ class PullWork:
 
 @dataclass(frozen=True, slots=True)
 class CompileWork:
-    """Compile one model for one unit of a chip. Inputs ``card``, ``weights``."""
+    """Compile one model for one unit of a chip. Inputs ``card``, ``weights``, ``calibration`` and, where they exist,
+    ``weights_data`` and ``recipes``: a document ``Ranked``, of which the recipe at ``rank`` is taken where ``recipe``
+    names none."""
 
     unit: str
-    recipe: Recipe
+    recipe: Recipe | None
     driver: str
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchWork:
+    """Find recipes for one build. Inputs ``card``, ``weights``, ``golden``, ``calibration``, ``profile`` and, where
+    they exist, ``weights_data`` and ``unlike``: the ranked recipes of the build from which this one is to differ in
+    toolchain. ``rules`` are the platform's. ``most_s``: seconds after which no further candidate is begun, 0 for no
+    such limit."""
+
+    effort: str
+    platform: str
+    variant: str
+    build: str
+    driver: str
+    rules: dict[Check, Rule]
+    amounts: Amounts
+    seed: int
+    most_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildWork:
+    """Compile once more in another folder and compare. Inputs as those of the compile step, and its outputs
+    ``payload``, ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``."""
+
+    compile: CompileWork
 
 
 @dataclass(frozen=True, slots=True)

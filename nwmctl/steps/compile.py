@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nwmctl.compiler.build import compile_build
-from nwmctl.domain.artifact import ArtifactManifest
+from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import CompileWork, StepName
+from nwmctl.errors import UnsupportedRecipeError
 from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
@@ -24,7 +25,7 @@ class _Compile:
     timeout_s: float
 
     def __call__(self, work: CompileWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
-        recipe = work.recipe
+        recipe = _recipe(work)
         progress(f"{recipe.toolchain} {recipe.precision}", -1.0)
         with self.store.scratch() as scratch:
             compiled = compile_build(
@@ -51,6 +52,12 @@ class _Compile:
         }
 
 
+def _recipe(work: CompileWork) -> Recipe:
+    if work.recipe is None:
+        raise UnsupportedRecipeError("the work order names no recipe", why="none was ranked", next="start a new run")
+    return work.recipe
+
+
 def _summary(manifest: ArtifactManifest) -> dict[str, str | int | float | bool]:
     return {
         "recipe": f"{manifest.recipe.toolchain} {manifest.recipe.precision}",
@@ -67,6 +74,6 @@ def compile_step(store: ContentStore, toolchains: Registry, timeout_s: float) ->
     """
 
     def fingerprint(work: CompileWork) -> str:
-        return toolchains.get(work.recipe.toolchain).fingerprint(work.recipe)
+        return toolchains.get(_recipe(work).toolchain).fingerprint(_recipe(work))
 
     return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store, toolchains, timeout_s), fingerprint)

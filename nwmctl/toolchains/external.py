@@ -26,9 +26,9 @@ from nwmctl.errors import (
 from nwmctl.toolchains.declaration import CommandTemplate, Declaration, load, render
 from nwmctl.toolchains.files import file_digest, versions
 from nwmctl.toolchains.inspection import Inspection, dominant
-from nwmctl.toolchains.lowering import LOWERED, Lowered, Scope, lower
+from nwmctl.toolchains.lowering import LOWERED, Lowered, LoweringOrder, lower
 from nwmctl.toolchains.process import Command, Limits, run_tool
-from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place, Probe, Session
+from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
 from nwmctl.toolchains.rows import RowSession
 
 TEMPLATE = "template"
@@ -70,6 +70,10 @@ class External:
         own = versions("onnx", "onnxruntime")
         return f"external driver {_CODE}, {declared.name} {digest}, version {_version(declared)}, {own}"
 
+    def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
+        """See ``Toolchain.variations``."""
+        return ()
+
     def compile(self, request: CompileRequest) -> Compiled:
         """See ``Toolchain.compile``."""
         declared, digest = self._declared(request.recipe)
@@ -85,7 +89,7 @@ class External:
         arguments = render(declared, declared.compile, {**options, **variables})
         limits = Limits(request.timeout_s, request.memory_bytes)
         # The vendor's compiler converts by itself; a graph that is converted already would hide what it does.
-        lowered = lower(request.model, request.scratch, Precision.FP32, Scope.MATMUL, 1, limits)
+        lowered = lower(request.files, request.scratch, LoweringOrder(Precision.FP32), limits)
         finished = run_tool(
             Command(
                 declared.name, (program, *arguments), request.scratch, limits,

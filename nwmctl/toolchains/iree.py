@@ -23,9 +23,9 @@ from nwmctl.toolchains.inspect_ptx import inspect_ptx
 from nwmctl.toolchains.inspect_x86 import inspect_x86
 from nwmctl.toolchains.inspection import Inspection, uninspectable
 from nwmctl.toolchains.iree_options import Plan, host_instruction_set, plan, twin
-from nwmctl.toolchains.lowering import Lowered, lower
+from nwmctl.toolchains.lowering import Lowered, LoweringOrder, lower
 from nwmctl.toolchains.process import Command, Limits, python_module, run_tool
-from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place, Probe, Session
+from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
 
 FORMAT = "iree-vmfb"
 COMPILER, RUNTIME = "iree-base-compiler", "iree-base-runtime"
@@ -56,6 +56,10 @@ class Iree:
         """See ``Toolchain.fingerprint``. The kind of machine decides the host twin's bytes."""
         return f"iree driver {_CODE}, {versions(COMPILER, 'onnx', 'onnxruntime', 'onnx-ir')}, {os.uname().machine}"
 
+    def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
+        """See ``Toolchain.variations``."""
+        return (Recipe(self.name, Precision.FP32),) if unit in ("gpu", "host") else ()
+
     def compile(self, request: CompileRequest) -> Compiled:
         """See ``Toolchain.compile``. ``timeout_s`` holds for each of the three processes."""
         compiler = _find("iree.compiler", "_mlir_libs/iree-compile")
@@ -71,7 +75,9 @@ class Iree:
                 next="write 'runtime_driver:' into the platform's profile",
             )
         limits = Limits(request.timeout_s, request.memory_bytes)
-        lowered = lower(request.model, request.scratch, vehicle.graph_precision, vehicle.scope, 1, limits)
+        lowered = lower(
+            request.files, request.scratch, LoweringOrder(vehicle.graph_precision, vehicle.scope), limits
+        )
         _run(
             "iree-import-onnx",
             python_module("iree.compiler.tools.import_onnx", lowered.path.name, "-o", _MLIR),

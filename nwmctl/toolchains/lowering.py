@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nwmctl.domain.artifact import Port, Precision
+from nwmctl.domain.artifact import Port, Precision, Quantisation
 from nwmctl.errors import CompileFailedError, GraphUnreadableError
 from nwmctl.toolchains.process import Command, Limits, own_path, python_module, run_tool
 
@@ -38,14 +38,39 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class GraphFiles:
+    """A model as trained: its ONNX file, the external data file beside it, calibration data (``.npz``)."""
+
+    model: Path
+    data: Path | None = None
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoweringOrder:
+    """What a graph is to become. ``batch`` replaces the symbolic batch, None keeps it. ``keep``: groups that an int8
+    graph leaves unquantised."""
+
+    precision: Precision
+    scope: Scope = Scope.MATMUL
+    batch: int | None = 1
+    quantisation: Quantisation | None = None
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Lowered:
     """The lowered graph's file, its tensors in order, and its operators (``MatMul.float16``) counted after reading
-    the file back."""
+    the file back. ``before``: operators of the model as given; ``quantised``: products that were quantised, by
+    operator; ``groups``: everything that could be."""
 
     path: Path
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     operators: dict[str, int]
+    before: dict[str, int] = field(default_factory=dict)
+    quantised: dict[str, int] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     @property
     def products(self) -> dict[str, int]:
@@ -58,12 +83,12 @@ class Lowered:
         return dict(found)
 
 
-def lower(model: Path, scratch: Path, precision: Precision, scope: Scope, batch: int | None, limits: Limits) -> Lowered:
-    """Write ``lowered.onnx`` into ``scratch``. ``batch`` replaces the symbolic batch; None keeps it.
+def lower(files: GraphFiles, scratch: Path, order: LoweringOrder, limits: Limits) -> Lowered:
+    """Write ``lowered.onnx`` into ``scratch``.
 
     Raises GraphUnreadableError where the file is no graph that can be lowered, and what ``run_tool`` raises.
     """
-    arguments = (str(model.resolve()), precision.value, scope.value, str(batch or 0))
+    arguments = (str(files.model.resolve()), order.precision.value, order.scope.value, str(order.batch or 0))
     command = Command(
         "the lowering of the graph",
         python_module("nwmctl.toolchains.lowering", *arguments),

@@ -16,9 +16,9 @@ from nwmctl.errors import PlaceUnavailableError, RecipeOptionError, ToolchainMis
 from nwmctl.toolchains import sessions
 from nwmctl.toolchains.files import file_digest, version_of, versions
 from nwmctl.toolchains.inspection import operators
-from nwmctl.toolchains.lowering import Scope, lower
+from nwmctl.toolchains.lowering import LoweringOrder, Scope, lower
 from nwmctl.toolchains.process import Limits
-from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place, Probe, Session
+from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
 
 FORMAT = "onnx"
 PACKAGE = "onnxruntime"
@@ -43,13 +43,17 @@ class OnnxRuntime:
         """See ``Toolchain.fingerprint``."""
         return f"onnxruntime driver {_CODE}, {versions('onnx', PACKAGE, 'onnx-ir')}"
 
+    def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
+        """See ``Toolchain.variations``."""
+        return (Recipe(self.name, Precision.FP32),) if unit == "host" else ()
+
     def compile(self, request: CompileRequest) -> Compiled:
         """See ``Toolchain.compile``."""
         if not self.probe().available:
             raise ToolchainMissingError("onnxruntime is not installed", why="no such package here", next=_INSTALL)
         precision, scope = _read(request.recipe, request.unit)
         limits = Limits(request.timeout_s, request.memory_bytes)
-        lowered = lower(request.model, request.scratch, precision, scope, None, limits)
+        lowered = lower(request.files, request.scratch, LoweringOrder(precision, scope, None), limits)
         inspection = operators(lowered.operators, lowered.products)
         return Compiled(
             lowered.path,

@@ -17,11 +17,29 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nwmctl.domain.artifact import ArtifactManifest, Recipe
+from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe
 from nwmctl.domain.digest import Digest
+from nwmctl.toolchains.lowering import GraphFiles
 
 Tensors = dict[str, NDArray[np.generic]]
 """Tensors by contract name, batch first."""
+
+
+class Effort(StrEnum):
+    """How much a search tries."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A number format that a toolchain builds for one unit. ``mixed``: its int8 recipes take ``keep``."""
+
+    unit: str
+    precision: Precision
+    quantisations: tuple[Quantisation, ...] = ()
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,7 @@ class Probe:
     version: str
     detail: str
     install: str = ""
+    capabilities: tuple[Capability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,14 @@ class CompileRequest:
     scratch: Path
     timeout_s: float = 600.0
     memory_bytes: int = 8 << 30
+    data: Path | None = None
+    """The model's external data file, where its package has one."""
+    calibration: Path | None = None
+
+    @property
+    def files(self) -> GraphFiles:
+        """What the lowering reads."""
+        return GraphFiles(self.model, self.data, self.calibration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +107,12 @@ class Session(Protocol):
         """
         ...
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """What the last ``run`` took inside the runtime, in s: one number per execution (per row where rows go one by
+        one, else one for the batch). Empty where that cannot be told."""
+        ...
+
     def close(self) -> None:
         """End the process. May be called twice."""
         ...
@@ -105,6 +138,11 @@ class Toolchain(Protocol):
 
     def fingerprint(self, recipe: Recipe) -> str:
         """Everything of this machine's toolchain that decides the payload's bytes (versions, template digest)."""
+        ...
+
+    def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
+        """Recipes worth trying for a unit of a chip with these instruction sets, the most promising first; none where
+        this toolchain does not build for it. None says ``keep``: mixing precisions is the search's work."""
         ...
 
     def compile(self, request: CompileRequest) -> Compiled:

@@ -138,6 +138,11 @@ class WorkerSession:
             )
         return answer
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """See ``Session.seconds``."""
+        return ()
+
     def close(self) -> None:
         """See ``Session.close``."""
         if not self._open:

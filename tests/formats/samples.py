@@ -10,6 +10,7 @@ from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
 from nwmctl.domain.judge import Case, DriveLog, JudgeEvidence, JudgeRequest, JudgeSource
 from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole
+from nwmctl.domain.measurement import Latency
 from nwmctl.domain.model import Channel, FileEntry, ModelCard, ModelContract, ModelReference, TensorSpec, TrainingStage
 from nwmctl.domain.platform import (
     Budget,
@@ -34,6 +35,7 @@ from nwmctl.domain.scenario import (
     ScenarioDocument,
     WrittenScenario,
 )
+from nwmctl.domain.search import Candidate, CandidateState, Ranked, RecipeFile, SearchReport
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
 from nwmctl.domain.train import BundleFile, BundleResult
 
@@ -57,7 +59,22 @@ _CHANNEL = Channel("steer", "rad", -0.5, 0.5)
 _CASE = Case(digest("card"), digest("manifest"), "nt9", "single/gpu")
 _GATE = Gate(0.9, 0.1, 0.5, 2.0)
 
+_LATENCY = Latency(200, 1.5, 2.0, 2.5, 3.0, 1, 200.0, "stream:1", 0.25, Obtained.MEASURED)
+_RANKED = Ranked("nine", "gpu", (RECIPE,), "the fastest that passed")
+
 SAMPLES: tuple[object, ...] = (
+    SearchReport(
+        digest("card"), "nine", "gpu", "full",
+        (
+            Candidate(
+                RECIPE, CandidateState.WON, "the fastest", 1.5, Obtained.MEASURED, 1.25, _LATENCY, 512,
+                0.5, Precision.FP16,
+            ),
+        ),
+        0.125, ("a note",),
+    ),
+    _RANKED,
+    RecipeFile(digest("card"), {"nt9/single/gpu": _RANKED}),
     RECIPE,
     ModelCard(
         "nwm", "2.5", "a network", 681128,

@@ -58,7 +58,7 @@ from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains import iree
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.iree_options import plan, twin
-from nwmctl.toolchains.lowering import lower
+from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
 from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.registry import registry
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys
@@ -187,7 +187,7 @@ def _iree_graph(folder: Path) -> Replayed:
         scratch = folder / precision
         scratch.mkdir()
         how = plan(Recipe("iree", precision, {"arch": "sm_87"}), "gpu")
-        lowered = lower(weights, scratch, how.graph_precision, how.scope, 1, Limits(60.0, 4 << 30))
+        lowered = lower(GraphFiles(weights), scratch, LoweringOrder(how.graph_precision, how.scope), Limits(60.0, 4 << 30))
         told.append(str(file_digest(lowered.path)))
     # The packages that fold the graph are in the driver's fingerprint; the machine's kind plays no part before code.
     packages = iree.Iree().fingerprint(Recipe("iree", Precision.FP32)).rpartition(", ")[0]

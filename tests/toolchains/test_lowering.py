@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nwmctl.domain.artifact import Port, Precision
 from nwmctl.errors import GraphUnreadableError
-from nwmctl.toolchains.lowering import Lowered, Scope, lower
+from nwmctl.toolchains.lowering import GraphFiles, Lowered, LoweringOrder, Scope, lower
 from nwmctl.toolchains.process import Limits
 from tests.toolchains.models import expected, inputs, worst
 
@@ -23,7 +23,7 @@ def run(
     model: Path, scratch: Path, precision: Precision = FP32, scope: Scope = Scope.MATMUL, batch: int | None = 1
 ) -> Lowered:
     scratch.mkdir(parents=True)
-    return lower(model, scratch, precision, scope, batch, Limits(60))
+    return lower(GraphFiles(model), scratch, LoweringOrder(precision, scope, batch), Limits(60))
 
 
 def test_the_batch_is_fixed_and_every_shape_known(model: Path, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwmctl.compiler.graph import OUTSIDE, graph_cost, layer_of
+from nwmctl.compiler.graph import graph_cost
 from nwmctl.domain.artifact import Precision
 from nwmctl.domain.cost import LayerCost, StepCost
 from nwmctl.domain.evidence import Evidence, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.formats import documents
+from nwmctl.toolchains.layers import OUTSIDE, layer_of
 from nwmctl.validation.budget import check_budget
 from nwmctl.validation.layers import OTHERS, TOP, heaviest, layer_rows
 from nwmctl.validation.suite import Settings, Subject
