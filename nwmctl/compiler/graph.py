@@ -9,7 +9,6 @@ read them once; which nodes a compiler would fuse is only marked. Does not run t
 from __future__ import annotations
 
 import math
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,8 @@ from typing import Any
 from nwmctl.domain.artifact import Precision
 from nwmctl.domain.cost import LayerCost, StepCost
 from nwmctl.errors import GraphUnreadableError
-from nwmctl.toolchains.lowering import Scope, lower
+from nwmctl.toolchains.layers import layer_of
+from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
 from nwmctl.toolchains.process import Limits
 
 BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.FP16: 2, Precision.BF16: 2, Precision.INT8: 1}
@@ -40,9 +40,6 @@ _PER_ELEMENT: Mapping[str, int] = {"Softmax": 5, "LayerNormalization": 8, "Gelu"
 _FLOATS = (1, 10, 11, 16)
 """ONNX's numbers of the floating-point element types."""
 _LOWERING_S = 120.0
-OUTSIDE = "(outside any module)"
-_OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]*(_\d+)?\Z")
-"""How exporters name an operator, as against a module."""
 
 Shape = tuple[int, ...]
 
@@ -155,8 +152,13 @@ def graph_cost(model: Path, precision: Precision = Precision.FP32) -> GraphCost:
         for index, number in enumerate((cost.weight_bytes, cost.activation_bytes, cost.flops)):
             entry[index] += number
     layers = tuple(LayerCost(name, *entry) for name, entry in sums.items())
-    totals = [sum(column) for column in zip(*sums.values(), strict=True)] or [0, 0, 0]
-    return GraphCost(tuple(costs), count.parameters, StepCost(*totals, layers))
+    step = StepCost(
+        sum(layer.weight_bytes for layer in layers),
+        sum(layer.activation_bytes for layer in layers),
+        sum(layer.flops for layer in layers),
+        layers,
+    )
+    return GraphCost(tuple(costs), count.parameters, step)
 
 
 def count_graph(model: Path) -> GraphCount:
@@ -165,7 +167,7 @@ def count_graph(model: Path) -> GraphCount:
     Lowered first, in a process of its own: then constants are folded, and every shape is known.
     """
     with tempfile.TemporaryDirectory(prefix="nwmctl-graph-") as scratch:
-        lowered = lower(model, Path(scratch), Precision.FP32, Scope.MATMUL, 1, Limits(_LOWERING_S))
+        lowered = lower(GraphFiles(model), Path(scratch), LoweringOrder(Precision.FP32), Limits(_LOWERING_S))
         return count_lowered(lowered.path)
 
 
@@ -248,15 +250,6 @@ def _rows(node: Any, shapes: Mapping[str, Shape]) -> int:
         return 1
     wide = out[1] if node.op_type == "Conv" and len(out) > 1 else out[-1]
     return max(1, math.prod(out) // max(1, wide))
-
-
-def layer_of(node: str) -> str:
-    """The layer that a node belongs to, after the path that exporters give it: ``/blocks.0/key/MatMul`` belongs to
-    ``blocks.0.key``. Two levels are named; what lies in no module is ``OUTSIDE``."""
-    path = [part for part in node.split("/")[:-1] if part and not _OPERATOR.match(part)]
-    if len(path) > 1:
-        return path[1] if path[1].startswith(f"{path[0]}.") else f"{path[0]}.{path[1]}"
-    return path[0] if path else OUTSIDE
 
 
 def _shapes(graph: Any) -> tuple[dict[str, Shape], set[str]]:

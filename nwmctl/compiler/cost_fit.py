@@ -1,0 +1,192 @@
+"""Learns what a toolchain achieves on a chip from measured latencies.
+
+Constants are fitted in logarithms, so they stay positive and every measurement counts by its ratio, not by its
+milliseconds; a measurement far off weighs less (Huber). Each constant is drawn towards a start value, so few
+measurements move only what they say something about. First all options of a toolchain together, then each set of
+options, drawn towards that. Errors come from predicting every model by a fit that has not seen it. Measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nwmctl.compiler.cost_forms import INTERPRETERS, assumed_rates, efficiency, forms_of, own_options
+from nwmctl.compiler.cost_work import INDEX, NAMES, Floats, Work, slopes, times, work_of
+from nwmctl.compiler.graph import GraphCount
+from nwmctl.domain.artifact import Option, Recipe
+from nwmctl.domain.figure import Obtained
+from nwmctl.domain.prediction import Constants, CostFit, Form, PredictionError, Rate
+
+_NOISE = 0.08
+"""How far a repeated measurement lies off, as a logarithm."""
+_LOOSE, _TIGHT = 1.5, 0.4
+"""How far a constant may lie from its start value: for a toolchain, and for one set of its options."""
+_ROUNDS = 40
+_START_TERA, _START_GB = 0.05, 10.0
+"""Where the search for constants begins: one core of any machine of today. Not a claim about a chip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A latency that was measured: ``ms`` for one control step of the model ``model`` (any stable name), built by
+    ``recipe`` for ``unit``."""
+
+    model: str
+    count: GraphCount
+    unit: str
+    recipe: Recipe
+    ms: float
+
+    def __post_init__(self) -> None:
+        if not self.ms > 0:
+            raise ValueError(f"a latency is positive, not {self.ms:g} ms")
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    model: str
+    options: str
+    work: Work
+    ms: float
+
+
+def fit(
+    measured: Sequence[Measured], chip: str, obtained: Obtained, source: str, cache_bytes: int | None = None
+) -> CostFit:
+    """Constants of every toolchain, unit and set of options among the measurements. All were taken on ``chip`` in the
+    way of ``obtained``; ``source`` says for people where they come from."""
+    tables: dict[tuple[str, str], list[_Point]] = {}
+    for each in measured:
+        recipe = each.recipe
+        work = work_of(each.count, forms_of(recipe), recipe.toolchain in INTERPRETERS, cache_bytes)
+        point = _Point(each.model, options_text(own_options(recipe)), work, each.ms)
+        tables.setdefault((recipe.toolchain, each.unit), []).append(point)
+    found: list[Constants] = []
+    for (toolchain, unit), points in sorted(tables.items()):
+        found += _learn(toolchain, unit, points)
+    models = tuple(sorted({each.model for each in measured}))
+    return CostFit(chip, tuple(found), models, obtained, source, cache_bytes)
+
+
+def options_text(options: Mapping[str, Option]) -> str:
+    """One text for one set of options."""
+    return json.dumps(options, sort_keys=True)
+
+
+def start_values(unit: str) -> Floats:
+    """Where the search for constants begins."""
+    rates = assumed_rates(unit, _START_TERA, _START_GB)
+    product = 1e3 * _START_TERA * efficiency(unit)
+    forms = {f"product {form}": product for form in Form} | {f"convert {form}": 1.0 for form in Form}
+    return np.array([{**rates, **forms}[name] for name in NAMES])
+
+
+def _learn(toolchain: str, unit: str, points: list[_Point]) -> list[Constants]:
+    """One set for all options together, and one for each set of options."""
+    start = start_values(unit)
+    errors = _unseen(points, start)
+    together = _solve(points, start, _LOOSE)
+    found = [_constants(toolchain, unit, None, points, together, _error(errors))]
+    for options in sorted({point.options for point in points}):
+        own = [point for point in points if point.options == options]
+        solved = _solve(own, together, _TIGHT)
+        error = _error([entry for entry in errors if entry[1].options == options])
+        found.append(_constants(toolchain, unit, json.loads(options), own, solved, error))
+    return found
+
+
+def _constants(
+    toolchain: str,
+    unit: str,
+    options: dict[str, Option] | None,
+    points: Iterable[_Point],
+    solved: Floats,
+    error: PredictionError,
+) -> Constants:
+    seen = frozenset[str]().union(*(point.work.names for point in points))
+    value = {name: _rounded(solved[INDEX[name]]) for name in NAMES if name in seen}
+    return Constants(
+        toolchain,
+        unit,
+        options,
+        {str(rate): value[rate] for rate in Rate if rate in value},
+        {str(form): value[f"product {form}"] for form in Form if f"product {form}" in value},
+        {str(form): value[f"convert {form}"] for form in Form if f"convert {form}" in value},
+        error,
+    )
+
+
+def _unseen(points: list[_Point], start: Floats) -> list[tuple[float, _Point]]:
+    """Every point with the logarithm of its ratio to the prediction of a fit without its model; nothing where all
+    points are of one model."""
+    found = []
+    for model in sorted({point.model for point in points}):
+        rest = [point for point in points if point.model != model]
+        if not rest:
+            return []
+        together = _solve(rest, start, _LOOSE)
+        by_options: dict[str, Floats] = {}
+        for point in (each for each in points if each.model == model):
+            if point.options not in by_options:
+                own = [each for each in rest if each.options == point.options]
+                by_options[point.options] = _solve(own, together, _TIGHT) if own else together
+            predicted = times(point.work, by_options[point.options]).ms
+            found.append((float(np.log(predicted / point.ms)), point))
+    return found
+
+
+def _error(entries: Sequence[tuple[float, _Point]]) -> PredictionError:
+    from nwmctl.compiler.cost_forms import ASSUMED_ERROR
+
+    if not entries:
+        return ASSUMED_ERROR
+    factors = np.exp(np.abs([entry[0] for entry in entries])) - 1.0
+    median, worst = _rounded(float(np.median(factors))), _rounded(float(factors.max()))
+    return PredictionError(len(entries), len({entry[1].model for entry in entries}), min(median, worst), worst)
+
+
+def _solve(points: Sequence[_Point], start: Floats, width: float) -> Floats:
+    """The constants in best agreement with the points: damped Gauss-Newton on logarithms."""
+    origin = np.log(start)
+    held = origin.copy()
+    goals = np.log([point.ms for point in points])
+    damping, cost = 1e-3, np.inf
+    for _ in range(_ROUNDS):
+        residual, jacobian = _linear(points, np.exp(held), goals)
+        weight = 1.0 / np.maximum(1.0, np.abs(residual) / (3.0 * _NOISE)) / _NOISE**2
+        drawn = (held - origin) / width**2
+        hessian = jacobian.T @ (weight[:, None] * jacobian) + np.eye(len(NAMES)) / width**2
+        gradient = jacobian.T @ (weight * residual) + drawn
+        new = held - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+        tried = _cost(points, new, goals, origin, width)
+        if tried < cost - 1e-9:
+            held, cost, damping = new, tried, max(1e-6, damping / 3.0)
+        elif damping > 1e6:
+            break
+        else:
+            damping *= 4.0
+    return np.exp(held)
+
+
+def _linear(points: Sequence[_Point], constants: Floats, goals: Floats) -> tuple[Floats, Floats]:
+    """Logarithms of predicted over measured, and how they change with the logarithm of each constant."""
+    found = [times(point.work, constants) for point in points]
+    totals = np.array([each.ms for each in found])
+    jacobian = np.array([slopes(point.work, each) for point, each in zip(points, found, strict=True)])
+    return np.log(totals) - goals, jacobian / totals[:, None]
+
+
+def _cost(points: Sequence[_Point], held: Floats, goals: Floats, origin: Floats, width: float) -> float:
+    residual = np.log([times(point.work, np.exp(held)).ms for point in points]) - goals
+    size, knee = np.abs(residual) / _NOISE, 3.0
+    huber = np.where(size <= knee, size**2 / 2, knee * (size - knee / 2))
+    return float(huber.sum() + ((held - origin) ** 2).sum() / (2 * width**2))
+
+
+def _rounded(value: float) -> float:
+    """Four digits: more would be noise, and noise in documents."""
+    return float(f"{value:.4g}")

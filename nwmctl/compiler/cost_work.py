@@ -1,0 +1,167 @@
+"""From a counted graph and a recipe to pieces of work, and from pieces of work and constants to time.
+
+The one formula of the cost model, used by predictions and by the fit alike. A kernel's time is its launch, then the
+higher of two roofs (its arithmetic; its weights and activations), then the conversion of its activations into another
+form and back. What is fused into the kernel before it has no launch and moves only what that kernel does not hold.
+Pure; arrays have one entry for each piece of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.compiler.cost_forms import Forms
+from nwmctl.compiler.graph import GraphCount, Kind, NodeCount
+from nwmctl.domain.prediction import Form, Rate
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_TIMES = (Rate.CALL, Rate.KERNEL)
+NAMES: tuple[str, ...] = (
+    *(str(rate) for rate in Rate),
+    *(f"product {form}" for form in Form),
+    *(f"convert {form}" for form in Form),
+)
+"""Every constant of a toolchain: times in us first, then 10^9 operations, elements or bytes per s."""
+INDEX: Mapping[str, int] = {name: index for index, name in enumerate(NAMES)}
+_RATE_OF: Mapping[Kind, Rate] = {
+    Kind.ATTENTION: Rate.ATTENTION,
+    Kind.ROWS: Rate.ROWS,
+    Kind.ELEMENTS: Rate.ELEMENTS,
+    Kind.COPY: Rate.ELEMENTS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Pieces of work in the order of the graph: ``layer`` indexes ``layers``, ``roof`` and ``form`` index ``NAMES``."""
+
+    layers: tuple[str, ...]
+    layer: Indices
+    launches: Floats
+    operations: Floats
+    roof: Indices
+    weight_bytes: Floats
+    activation_bytes: Floats
+    converted: Floats
+    form: Indices
+    cached: bool
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The constants that this work needs."""
+        weights = Rate.CACHED if self.cached else Rate.WEIGHTS
+        used = {str(rate) for rate in (Rate.CALL, Rate.KERNEL, Rate.ACTIVATIONS, weights)}
+        used |= {NAMES[index] for index in self.roof[self.operations > 0]}
+        return frozenset(used | {NAMES[index] for index in self.form[self.converted > 0]})
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds of each piece of work, by what they are spent on; ``call`` once for all."""
+
+    call: float
+    launch: Floats
+    arithmetic: Floats
+    weights: Floats
+    activations: Floats
+    conversion: Floats
+
+    @property
+    def memory(self) -> Floats:
+        """The roof of the bytes."""
+        total: Floats = self.weights + self.activations
+        return total
+
+    @property
+    def each(self) -> Floats:
+        """Every piece, without the call."""
+        total: Floats = self.launch + np.maximum(self.arithmetic, self.memory) + self.conversion
+        return total
+
+    @property
+    def ms(self) -> float:
+        """The whole control step."""
+        return self.call + float(self.each.sum())
+
+
+def work_of(count: GraphCount, forms: Forms, interpreted: bool, cache_bytes: int | None) -> Work:
+    """The pieces of work of a graph. ``interpreted``: nodes stay kernels of their own, except for biases."""
+    layers = {name: index for index, name in enumerate(count.layers)}
+    rows = [_piece(node, forms, interpreted) for node in count.nodes]
+    table = np.array(rows, np.float64).reshape(len(rows), 7)
+    total = float(table[:, 3].sum())
+    return Work(
+        layers=count.layers,
+        layer=np.array([layers[node.layer] for node in count.nodes], np.int64),
+        launches=table[:, 0],
+        operations=table[:, 1],
+        roof=table[:, 2].astype(np.int64),
+        weight_bytes=table[:, 3],
+        activation_bytes=table[:, 4],
+        converted=table[:, 5],
+        form=table[:, 6].astype(np.int64),
+        cached=cache_bytes is not None and total <= cache_bytes,
+    )
+
+
+def _piece(node: NodeCount, forms: Forms, interpreted: bool) -> tuple[float, ...]:
+    form = forms.of(node)
+    fused = node.bias if interpreted else node.fusable
+    product = node.kind is Kind.PRODUCT
+    roof = f"product {form}" if product else str(_RATE_OF[node.kind])
+    operations = node.flops if node.kind is not Kind.COPY else node.writes
+    # Fused: the kernel before still holds what it wrote, and this node's result takes that place.
+    moved = node.reads - node.chained if fused else node.reads + node.writes
+    between = Form.FP16 if forms.wide else Form.FP32
+    multiplies = product or node.kind is Kind.ATTENTION
+    converted = node.reads + node.writes if multiplies and form not in (between, Form.WEIGHTS) else 0
+    size = form.weight_bytes if product else forms.activation_bytes
+    return (
+        float(not fused), float(operations), INDEX[roof], float(size * node.weights),
+        float(forms.activation_bytes * moved), float(converted), INDEX[f"convert {form}"],
+    )  # fmt: skip
+
+
+def times(work: Work, constants: Floats) -> Times:
+    """What the work takes with these constants (one for each of ``NAMES``, all positive)."""
+    weights = constants[INDEX[Rate.CACHED if work.cached else Rate.WEIGHTS]]
+    return Times(
+        call=float(constants[INDEX[Rate.CALL]]) / 1e3,
+        launch=work.launches * constants[INDEX[Rate.KERNEL]] / 1e3,
+        arithmetic=work.operations / constants[work.roof] / 1e6,
+        weights=work.weight_bytes / weights / 1e6,
+        activations=work.activation_bytes / constants[INDEX[Rate.ACTIVATIONS]] / 1e6,
+        conversion=work.converted / constants[work.form] / 1e6,
+    )
+
+
+def slopes(work: Work, found: Times) -> Floats:
+    """How the total in ms changes with the logarithm of each constant."""
+    slope = np.zeros(len(NAMES))
+    slope[INDEX[Rate.CALL]] += found.call
+    slope[INDEX[Rate.KERNEL]] += found.launch.sum()
+    computing = found.arithmetic > found.memory
+    np.add.at(slope, work.roof[computing], -found.arithmetic[computing])
+    slope[INDEX[Rate.CACHED if work.cached else Rate.WEIGHTS]] -= found.weights[~computing].sum()
+    slope[INDEX[Rate.ACTIVATIONS]] -= found.activations[~computing].sum()
+    np.add.at(slope, work.form, -found.conversion)
+    return slope
+
+
+def vector(*tables: Mapping[str, float]) -> Floats:
+    """Constants by name as an array; what no table names is not a number."""
+    merged: dict[str, float] = {}
+    for table in tables:
+        merged.update(table)
+    return np.array([merged.get(name, np.nan) for name in NAMES])
+
+
+def names_of(indices: Sequence[int]) -> tuple[str, ...]:
+    """The constants' names."""
+    return tuple(NAMES[index] for index in indices)
