@@ -168,7 +168,9 @@ def shop() -> Shop:
 def lowered(weights: Path, precision: Precision, scope: Scope = Scope.MATMUL) -> Graph:
     """The graph that a compiler gets, its batch symbolic."""
     with tempfile.TemporaryDirectory(prefix="nwmctl-battery-") as scratch:
-        return Graph.load(lower(GraphFiles(weights), Path(scratch), LoweringOrder(precision, scope, None), _LIMITS).path)
+        return Graph.load(
+            lower(GraphFiles(weights), Path(scratch), LoweringOrder(precision, scope, None), _LIMITS).path
+        )
 
 
 def observed(graph: Graph, tensor: str) -> NDArray[np.float32]:

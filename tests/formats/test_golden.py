@@ -12,7 +12,7 @@ import pytest
 
 from nwmctl.domain.artifact import Recipe
 from nwmctl.formats import documents
-from tests.formats.samples import SAMPLES
+from tests.formats.samples import RECIPE, SAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -43,4 +43,4 @@ def test_every_golden_file_still_reads() -> None:
 
 
 def test_an_added_field_with_a_default_does_not_change_old_bytes() -> None:
-    assert b"options" not in documents.encode(Recipe("iree", SAMPLES[0].precision))  # type: ignore[attr-defined]
+    assert b"options" not in documents.encode(Recipe("iree", RECIPE.precision))

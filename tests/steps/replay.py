@@ -187,7 +187,9 @@ def _iree_graph(folder: Path) -> Replayed:
         scratch = folder / precision
         scratch.mkdir()
         how = plan(Recipe("iree", precision, {"arch": "sm_87"}), "gpu")
-        lowered = lower(GraphFiles(weights), scratch, LoweringOrder(how.graph_precision, how.scope), Limits(60.0, 4 << 30))
+        lowered = lower(
+            GraphFiles(weights), scratch, LoweringOrder(how.graph_precision, how.scope), Limits(60.0, 4 << 30)
+        )
         told.append(str(file_digest(lowered.path)))
     # The packages that fold the graph are in the driver's fingerprint; the machine's kind plays no part before code.
     packages = iree.Iree().fingerprint(Recipe("iree", Precision.FP32)).rpartition(", ")[0]

@@ -59,6 +59,10 @@ class OnnxSession:
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        return ()
+
     def close(self) -> None:
         """Nothing to end: it is no process of its own."""
 

@@ -130,6 +130,10 @@ class FunctionSession:
         self.calls += 1
         return self.function(inputs)
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        return ()
+
     def close(self) -> None:
         self.closed += 1
 

@@ -159,6 +159,10 @@ class FakeSession:
         self.inputs = dict(inputs)
         return self.outputs
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        return ()
+
     def close(self) -> None: ...
 
     def __enter__(self) -> Self:
