@@ -48,15 +48,17 @@ class Step(Generic[W]):
     order: type[W]
     work: Work[W]
     fingerprint: Callable[[W], str] = lambda _: ""
+    resolve: Callable[[W, Mapping[str, Digest]], tuple[W, Mapping[str, Digest]]] = lambda order, inputs: (order, inputs)
+    """Puts what an input only points at into the order, so that two ways of asking for the same have one key."""
 
     def key(self, parameters: Json, inputs: Mapping[str, Digest]) -> Digest:
         """The key of this step for these parameters and inputs. Raises SchemaError for a malformed work order."""
-        order = self._order(parameters)
+        order, inputs = self.resolve(self._order(parameters), inputs)
         return step_key(self.name, self.version, canonical.encode(to_plain(order)), inputs, self.fingerprint(order))
 
     def run(self, parameters: Json, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         """Do the work. Raises NwmError subclasses."""
-        order = self._order(parameters)
+        order, inputs = self.resolve(self._order(parameters), inputs)
         try:
             return self.work(order, inputs, progress)
         except OSError as problem:

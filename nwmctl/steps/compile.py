@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwmctl.compiler.build import compile_build
 from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.digest import Digest
+from nwmctl.domain.search import Ranked
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import CompileWork, StepName
 from nwmctl.errors import UnsupportedRecipeError
 from nwmctl.formats import documents
-from nwmctl.steps.base import Progress, Step
+from nwmctl.formats.codec import to_plain
+from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.protocol import Compiled, CompileRequest
 from nwmctl.toolchains.registry import Registry
+
+_PARTS = frozenset({"card", "weights", "weights_data", "calibration"})
+"""The inputs that decide an artifact, besides its recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class _Compile:
                     driver=work.driver,
                     scratch=scratch,
                     timeout_s=self.timeout_s,
+                    data=self.store.path(inputs["weights_data"]) if "weights_data" in inputs else None,
+                    calibration=self.store.path(inputs["calibration"]) if "calibration" in inputs else None,
                 ),
             )
             outputs = self._keep(compiled, "")
@@ -50,6 +57,44 @@ class _Compile:
             f"{prefix}payload": self.store.put_file(compiled.payload),
             f"{prefix}manifest": self.store.put_bytes(documents.encode(compiled.manifest)),
         }
+
+
+def resolved(
+    store: ContentStore, work: CompileWork, inputs: Mapping[str, Digest]
+) -> tuple[CompileWork, Mapping[str, Digest]]:
+    """The order with its recipe in it, and the inputs that decide its result: no other than the parts of the model.
+
+    So an artifact that a search has built is found under the same key by whoever asks for the recipe's rank.
+    """
+    own = {name: digest for name, digest in inputs.items() if name in _PARTS}
+    if work.recipe is not None:
+        return work, own
+    if "recipes" not in inputs:
+        return work, own  # refused when it is read
+    ranking = documents.decode(Ranked, store.read(inputs["recipes"]), "ranked recipes")
+    if work.rank >= len(ranking.recipes):
+        raise UnsupportedRecipeError(
+            f"there is no recipe of rank {work.rank + 1} for {ranking.unit} of {ranking.chip}",
+            why=f"{len(ranking.recipes)} passed the search",
+            next="search again with more effort: `nwmctl search --effort full`",
+        )
+    return replace(work, recipe=ranking.recipes[work.rank], rank=0), own
+
+
+def build_once(
+    step: Step[CompileWork], store: ContentStore, work: CompileWork, inputs: Mapping[str, Digest], progress: Progress
+) -> Outcome:
+    """What the compile step gives for this order, from the store if it is there, and kept there if not.
+
+    Raises as ``Toolchain.compile`` does, and DiskFullError.
+    """
+    parameters = to_plain(work)
+    key = step.key(parameters, inputs)
+    kept = load_outcome(store, key)
+    if kept is None:
+        kept = step.run(parameters, inputs, progress)
+        save_outcome(store, key, kept)
+    return kept
 
 
 def _recipe(work: CompileWork) -> Recipe:
@@ -76,4 +121,8 @@ def compile_step(store: ContentStore, toolchains: Registry, timeout_s: float) ->
     def fingerprint(work: CompileWork) -> str:
         return toolchains.get(_recipe(work).toolchain).fingerprint(_recipe(work))
 
-    return Step(StepName.COMPILE, 1, True, CompileWork, _Compile(store, toolchains, timeout_s), fingerprint)
+    def resolve(work: CompileWork, inputs: Mapping[str, Digest]) -> tuple[CompileWork, Mapping[str, Digest]]:
+        return resolved(store, work, inputs)
+
+    work = _Compile(store, toolchains, timeout_s)
+    return Step(StepName.COMPILE, 1, True, CompileWork, work, fingerprint, resolve)
