@@ -41,8 +41,44 @@ class CompileFailedError(ToolchainError):
     """A compiler failed, or printed an error although it exited 0."""
 
 
+class ErrorSaidError(CompileFailedError):
+    """A compiler exited 0 and printed an error."""
+
+
+class RunawayOutputError(CompileFailedError):
+    """A compiler printed without end."""
+
+
 class ToolchainTimeoutError(ToolchainError):
     """A compiler or runtime did not end in its time and was killed."""
+
+
+class ToolMemoryError(ToolchainError):
+    """A compiler or runtime needed more memory, with all its processes, than it may have."""
+
+
+class ScratchOverflowError(ToolchainError):
+    """A compiler wrote more into its folder than it may, or as much as the disk held."""
+
+
+class DriverAnswerError(CompileFailedError):
+    """A driver's answer contradicts what it was asked, or itself."""
+
+
+class PayloadNotPlainError(CompileFailedError):
+    """What a compiler left as its payload is a link, a folder or a device."""
+
+
+class PayloadUnchangedError(CompileFailedError):
+    """A compiler handed its input back as its payload."""
+
+
+class PromiseBrokenError(CompileFailedError):
+    """A recipe asks for something of which nothing was found in the payload."""
+
+
+class PathInArtifactError(CompileFailedError):
+    """A payload or its manifest holds a path of the machine that it was made on."""
 
 
 class InspectionFailedError(ToolchainError):

@@ -1,7 +1,9 @@
-"""The driver of vendors' compilers that are described by data (see ``declaration``).
+"""The driver of vendors' compilers that are described by data (see ``declaration``), here or on a host over SSH.
 
 Nothing of any vendor's is in this code. The declaration's bytes and the program's own version are part of the
-fingerprint and of the manifest. Runs on this machine only. What cannot be read out of a payload is not claimed.
+fingerprint and of the manifest; the address of a host is part of neither. What cannot be read out of a payload is not
+claimed. Executes payloads by declared programs: here (``rows``), or on hardware that has said which chip it is
+(``external_bench``).
 """
 
 from __future__ import annotations
@@ -21,29 +23,37 @@ from nwmctl.errors import (
     RecipeOptionError,
     ToolchainMissingError,
     ToolchainTemplateError,
-    UnsupportedRecipeError,
 )
-from nwmctl.toolchains.declaration import CommandTemplate, Declaration, load, render
+from nwmctl.remote.workroom import Login, Workroom
+from nwmctl.toolchains import external_recipe
+from nwmctl.toolchains.declaration import CALIBRATION, CommandTemplate, Declaration, load, render
+from nwmctl.toolchains.external_bench import BenchSession, confirm, run_argv
+from nwmctl.toolchains.external_hosts import Hosts
+from nwmctl.toolchains.external_recipe import TEMPLATE, Asked
+from nwmctl.toolchains.external_work import Workplace, workplace
 from nwmctl.toolchains.files import file_digest, versions
 from nwmctl.toolchains.inspection import Inspection, dominant
-from nwmctl.toolchains.lowering import LOWERED, Lowered, LoweringOrder, lower
-from nwmctl.toolchains.process import Command, Limits, run_tool
-from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
+from nwmctl.toolchains.lowering import LOWERED, Lowered, lower
+from nwmctl.toolchains.manifests import Made, described
+from nwmctl.toolchains.process import Command, Limits
+from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Reach, Session
 from nwmctl.toolchains.rows import RowSession
 
-TEMPLATE = "template"
-"""The recipe option that names the declaration."""
-_CODE = 1
+_CODE = 2
 _VERSION_S = 20.0
+_CALIBRATION_FILE = "calibration.npz"
+_REPORT_BYTES = 64 << 20
 
 
 class External:
-    """``Toolchain`` for everything that is declared in ``folders``; a later folder's declaration wins."""
+    """``Toolchain`` for everything that is declared in ``folders``; a later folder's declaration wins. ``hosts`` says
+    where the machines are that declarations name."""
 
     name = "external"
 
-    def __init__(self, folders: tuple[Path, ...]) -> None:
+    def __init__(self, folders: tuple[Path, ...], hosts: Hosts | None = None) -> None:
         self._folders = folders
+        self._hosts = hosts or Hosts()
 
     def declarations(self) -> dict[str, tuple[Declaration, Digest]]:
         """All declarations by name, with the digests of their files. Raises ToolchainTemplateError."""
@@ -53,72 +63,72 @@ class External:
         return found
 
     def probe(self) -> Probe:
-        """See ``Toolchain.probe``: how many declarations there are, and which programs are here."""
+        """See ``Toolchain.probe``: how many declarations there are, and which can be used. Asks no host."""
         try:
-            known = self.declarations()
+            known, hosts = self.declarations(), self._hosts.names()
         except NwmError as problem:
             return Probe(self.name, False, "", f"{problem.what}: {problem.why}", problem.next)
-        here = [name for name, (declared, _) in known.items() if shutil.which(declared.compile.program)]
-        absent = [name for name in known if name not in here]
-        detail = f"declared: {', '.join(known) or 'none'}; programs here: {', '.join(here) or 'none'}"
+        usable = {name: declared for name, (declared, _) in known.items() if _usable(declared, hosts)}
+        absent = [name for name in known if name not in usable]
+        here = [name if not declared.host else f"{name} (on {declared.host})" for name, declared in usable.items()]
+        detail = f"declared: {', '.join(known) or 'none'}; usable: {', '.join(here) or 'none'}"
         install = "; ".join(f"{name}: {known[name][0].install}" for name in absent)
-        return Probe(self.name, bool(here), "", detail, install)
+        able = [each for declared in usable.values() for each in external_recipe.capabilities(declared)]
+        return Probe(self.name, bool(usable), "", detail, install, tuple(dict.fromkeys(able)))
 
     def fingerprint(self, recipe: Recipe) -> str:
-        """See ``Toolchain.fingerprint``. Raises what ``compile`` raises for a program that is not here."""
+        """See ``Toolchain.fingerprint``. Asks the program for its version; raises what ``compile`` raises for a program
+        or a host that is not there."""
         declared, digest = self._declared(recipe)
-        own = versions("onnx", "onnxruntime")
-        return f"external driver {_CODE}, {declared.name} {digest}, version {_version(declared)}, {own}"
+        own = versions("onnx", "onnxruntime", "onnx-ir")
+        with tempfile.TemporaryDirectory(prefix="nwmctl-version-") as scratch:
+            with self._work(declared, Path(scratch)) as work:
+                version = _version(declared, work)
+        return f"external driver {_CODE}, {declared.name} {digest}, version {version}, {own}"
 
     def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
-        """See ``Toolchain.variations``."""
-        return ()
+        """See ``Toolchain.variations``: of every declaration that can be used. Raises ToolchainTemplateError."""
+        hosts = self._hosts.names()
+        return tuple(
+            recipe
+            for declared, _ in self.declarations().values()
+            if _usable(declared, hosts)
+            for recipe in external_recipe.variations(declared, unit, instruction_sets, effort)
+        )
 
     def compile(self, request: CompileRequest) -> Compiled:
-        """See ``Toolchain.compile``."""
+        """See ``Toolchain.compile``. Also raises RemoteError subclasses, which say nothing about the model."""
         declared, digest = self._declared(request.recipe)
-        options = _options(declared, request)
-        program, version = _program(declared, declared.compile), _version(declared)
-        variables: dict[str, Option] = {
-            "model": LOWERED,
-            "payload": declared.payload,
-            "precision": request.recipe.precision.value,
-            "unit": request.unit,
-            "driver": request.driver,
-        }
-        arguments = render(declared, declared.compile, {**options, **variables})
+        asked = external_recipe.read(declared, request)
+        commands = _commands(declared, request, asked)
         limits = Limits(request.timeout_s, request.memory_bytes)
-        # The vendor's compiler converts by itself; a graph that is converted already would hide what it does.
-        lowered = lower(request.files, request.scratch, LoweringOrder(Precision.FP32), limits)
-        finished = run_tool(
-            Command(
-                declared.name, (program, *arguments), request.scratch, limits,
-                error_pattern=declared.error_pattern, scan_stdout=declared.scan_stdout,
-            )
-        )  # fmt: skip
-        payload = request.scratch / declared.payload
-        if not payload.is_file() or not payload.stat().st_size:
-            raise CompileFailedError(
-                f"{declared.name} exited 0 and left no payload",
-                why=f"there is no '{declared.payload}' in its working directory, or it is empty",
-                next="correct 'payload:' or the arguments in the toolchain's declaration",
-            )
-        inspection = _inspect(declared, request.recipe.precision, finished.stdout + finished.stderr)
-        argv = (Path(declared.compile.program).name, *arguments)
-        return Compiled(payload, _manifest(declared, digest, version, request, lowered, inspection, argv, payload))
+        with self._work(declared, request.scratch) as work:
+            version = _version(declared, work)
+            lowered = lower(request.files, request.scratch, asked.order, limits)
+            given = self._hand_over(declared, request, lowered, work)
+            said = _run(declared, commands, request.scratch, limits, work)
+            payload = work.fetch(declared.payload)
+            report = work.fetch(declared.report) if declared.report else None
+        _refuse_no_work(declared, payload, given)
+        assert payload is not None
+        if report is not None:
+            said += report.read_bytes()[:_REPORT_BYTES].decode("utf-8", "replace")
+        inspection = _inspect(declared, request.recipe.precision, said)
+        return Compiled(payload, _manifest(declared, digest, version, request, lowered, inspection, commands, payload))
 
     def places(self, manifest: ArtifactManifest) -> Mapping[Place, str]:
         """See ``Toolchain.places``."""
-        emulated = "no emulation is declared for external toolchains"
         try:
             declared, _ = self._declared(manifest.recipe)
             if declared.run is None:
                 host = f"the declaration of '{declared.name}' has no 'run:'; its artifacts execute on a bench"
+            elif declared.bench_host:
+                host = f"its artifacts execute on the host '{declared.bench_host}'"
             else:
                 host = "" if shutil.which(declared.run.program) else f"not here: {declared.install}"
         except NwmError as problem:
             host = f"{problem.what}: {problem.why}"
-        return {Place.HOST: host, Place.EMULATED: emulated}
+        return {Place.HOST: host, Place.EMULATED: "no emulation is declared for external toolchains"}
 
     def open(self, payload: Path, manifest: ArtifactManifest, place: Place, timeout_s: float = 60.0) -> Session:
         """See ``Toolchain.open``."""
@@ -128,11 +138,72 @@ class External:
             raise PlaceUnavailableError(
                 f"the artifact cannot execute here ({place})", why=reason, next="run the check on a bench that can"
             )
-        program = _program(declared, declared.run)
-        arguments = render(declared, declared.run, {"payload": str(payload.resolve())})
+        program = shutil.which(declared.run.program) or declared.run.program
+        argv = (str(Path(program).absolute()), *run_argv(declared, declared.run, manifest, str(payload.resolve()))[1:])
         return RowSession(
-            f"the runtime of {declared.name}", (program, *arguments), manifest, timeout_s, declared.error_pattern
-        )
+            f"the runtime of {declared.name}", argv, manifest, timeout_s, declared.error_pattern,
+            declared.environment, declared.run_seconds,
+        )  # fmt: skip
+
+    def bench(self, manifest: ArtifactManifest, chip: str) -> Reach:
+        """See ``WithBench.bench``."""
+        try:
+            declared, login = self._bench_of(manifest, chip)
+            assert declared.bench is not None
+            with Workroom.open(login) as room:
+                confirm(declared, declared.bench, room)
+        except PlaceUnavailableError as problem:
+            return Reach(f"{problem.what}: {problem.why}", problem.next)
+        return Reach("", "", declared.bench.quick)
+
+    def open_bench(
+        self, payload: Path, manifest: ArtifactManifest, chip: str, timeout_s: float = 60.0
+    ) -> BenchSession:
+        """See ``WithBench.open_bench``."""
+        declared, login = self._bench_of(manifest, chip)
+        return BenchSession(declared, login, payload, manifest, timeout_s)
+
+    def benches(self) -> str:
+        """The benches that can be asked, by name, for the key of what is found on them."""
+        hosts = self._hosts.names()
+        known = [declared for declared, _ in self.declarations().values() if declared.bench_host in hosts]
+        return ", ".join(f"{each.bench_host} with {each.bench.chip} for {each.name}" for each in known if each.bench)
+
+    def _bench_of(self, manifest: ArtifactManifest, chip: str) -> tuple[Declaration, Login]:
+        declared, _ = self._declared(manifest.recipe)
+        why = ""
+        if declared.bench is None or declared.run is None:
+            why = f"the declaration of '{declared.name}' has no 'bench:' with a 'run:'"
+        elif declared.bench.chip != chip:
+            why = f"the bench of '{declared.name}' carries {declared.bench.chip}"
+        elif declared.bench_host not in self._hosts.names():
+            why = f"no file of hosts says where '{declared.bench_host}' is"
+        if why:
+            raise PlaceUnavailableError(
+                f"no {chip} is within reach of this machine",
+                why=why,
+                next=f"connect a bench that carries {chip}, as docs/toolchains.md says, or have a judge check it there",
+            )
+        return declared, self._hosts.login(declared.bench_host)
+
+    def _work(self, declared: Declaration, scratch: Path):  # type: ignore[no-untyped-def]
+        login = self._hosts.login(declared.host) if declared.host else None
+        return workplace(scratch, declared.host, login, declared.install)
+
+    def _hand_over(
+        self, declared: Declaration, request: CompileRequest, lowered: Lowered, work: Workplace
+    ) -> dict[str, Digest]:
+        """Put every file that the programs read into their folder; returns the digests by name."""
+        files = {LOWERED: lowered.path}
+        if declared.calibrates and request.calibration is not None:
+            files[_CALIBRATION_FILE] = request.calibration
+        for name in declared.files.values():
+            files[name] = next(
+                folder / name for folder in reversed(self._folders) if (folder / f"{declared.name}.yaml").is_file()
+            )
+        for name, path in files.items():
+            work.put(name, path)
+        return {name: file_digest(path) for name, path in files.items()}
 
     def _declared(self, recipe: Recipe) -> tuple[Declaration, Digest]:
         known, name = self.declarations(), recipe.options.get(TEMPLATE)
@@ -145,43 +216,69 @@ class External:
         return known[name]
 
 
-def _options(declared: Declaration, request: CompileRequest) -> dict[str, Option]:
-    """Defaults with the recipe's own options on top. Raises UnsupportedRecipeError, RecipeOptionError."""
-    recipe = request.recipe
-    if request.unit not in declared.units or recipe.precision not in declared.precisions:
-        raise UnsupportedRecipeError(
-            f"the toolchain '{declared.name}' does not build {recipe.precision} for the unit '{request.unit}'",
-            why=f"it is declared for {', '.join(declared.precisions)} on {', '.join(declared.units)}",
-            next="choose another recipe for this build",
-        )
-    given = {name: value for name, value in recipe.options.items() if name != TEMPLATE}
-    for name, value in given.items():
-        if name not in declared.options or type(value) is not type(declared.options[name]):
-            listed = ", ".join(f"{key} ({type(default).__name__})" for key, default in declared.options.items())
-            raise RecipeOptionError(
-                f"the recipe's option '{name}' is not possible with {declared.name}",
-                why=f"it is {value!r}; declared are {listed or 'none'}",
-                next="correct the recipe or the declaration",
+def _usable(declared: Declaration, hosts: tuple[str, ...]) -> bool:
+    """Whether its programs are here, or its host is known. A host is not asked."""
+    if declared.host:
+        return declared.host in hosts
+    return all(shutil.which(command.program) for command in declared.commands)
+
+
+def _commands(declared: Declaration, request: CompileRequest, asked: Asked) -> list[tuple[str, ...]]:
+    """The programs that compile, each with its arguments. Raises ToolchainTemplateError."""
+    calibrated = declared.calibrates and request.calibration is not None
+    variables: dict[str, Option] = {
+        **asked.options,
+        **declared.files,
+        "model": LOWERED,
+        "payload": declared.payload,
+        "precision": request.recipe.precision.value,
+        "rest": asked.rest.value,
+        "unit": request.unit,
+        "driver": request.driver,
+        CALIBRATION: _CALIBRATION_FILE if calibrated else "",
+    }
+    return [(command.program, *render(declared, command, variables)) for command in declared.commands]
+
+
+def _run(
+    declared: Declaration, commands: list[tuple[str, ...]], scratch: Path, limits: Limits, work: Workplace
+) -> str:
+    """Run the programs one after the other; returns what they printed."""
+    said = ""
+    for argv in commands:
+        finished = work.run(
+            Command(
+                declared.name, argv, scratch, limits, declared.environment,
+                error_pattern=declared.error_pattern, scan_stdout=declared.scan_stdout,
             )
-    return {**declared.options, **given}
+        )  # fmt: skip
+        said += finished.stdout + finished.stderr
+    return said
 
 
-def _program(declared: Declaration, command: CommandTemplate) -> str:
-    path = shutil.which(command.program)
-    if path is None:
-        raise ToolchainMissingError(
-            f"the toolchain '{declared.name}' is not installed here",
-            why=f"there is no program '{command.program}'",
-            next=declared.install,
+def _refuse_no_work(declared: Declaration, payload: Path | None, given: Mapping[str, Digest]) -> None:
+    """A compiler that exits 0 has not always compiled. Raises CompileFailedError."""
+    if payload is None:
+        raise CompileFailedError(
+            f"{declared.name} exited 0 and left no payload",
+            why=f"there is no '{declared.payload}' in its working directory, or it is empty",
+            next="correct 'payload:' or the arguments in the toolchain's declaration",
         )
-    return str(Path(path).absolute())
+    same = [name for name, digest in given.items() if digest == file_digest(payload)]
+    if same:
+        raise CompileFailedError(
+            f"{declared.name} exited 0 and compiled nothing",
+            why=f"its payload is '{same[0]}' as it was given, byte for byte",
+            next="look at the toolchain's own messages, and correct its declaration",
+        )
 
 
-def _version(declared: Declaration) -> str:
+def _version(declared: Declaration, work: Workplace) -> str:
     """What the program says that it is. Raises ToolchainMissingError, CompileFailedError, ToolchainTimeoutError."""
-    argv = (_program(declared, declared.version), *render(declared, declared.version, {}))
+    argv = (declared.version.program, *render(declared, declared.version, {}))
     with tempfile.TemporaryDirectory(prefix="nwmctl-version-") as scratch:
-        said = run_tool(Command(declared.name, argv, Path(scratch), Limits(_VERSION_S), error_pattern=""))
+        command = Command(declared.name, argv, Path(scratch), Limits(_VERSION_S), declared.environment, "")
+        said = work.run(command)
     found = re.search(declared.version_pattern, said.stdout + said.stderr)
     if not found:
         raise ToolchainTemplateError(
@@ -202,33 +299,4 @@ def _inspect(declared: Declaration, asked: Precision, output: str) -> Inspection
         {f"reported.{name}": count for name, count in counts.items() if count},
         dominant(work, f"what {declared.name} built"),
         (f"counted in the words of {declared.name}, not in its payload",),
-    )
-
-
-def _manifest(
-    declared: Declaration,
-    digest: Digest,
-    version: str,
-    request: CompileRequest,
-    lowered: Lowered,
-    inspection: Inspection,
-    argv: tuple[str, ...],
-    payload: Path,
-) -> ArtifactManifest:
-    return ArtifactManifest(
-        model=request.model_digest,
-        recipe=request.recipe,
-        payload=file_digest(payload),
-        size=payload.stat().st_size,
-        format=declared.format,
-        argv=argv,
-        toolchain_version=f"{declared.name} {version}, declaration {digest.short}",
-        instruction_set=declared.instruction_set,
-        found=inspection.found,
-        found_precision=inspection.precision,
-        needs=RuntimeNeeds(declared.runtime, version, (), request.driver if declared.jit_in_vehicle else ""),
-        jit_in_vehicle=declared.jit_in_vehicle,
-        notes=inspection.notes,
-        inputs=lowered.inputs,
-        outputs=lowered.outputs,
     )

@@ -17,13 +17,14 @@ from pathlib import Path
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.errors import PlaceUnavailableError, ToolchainMissingError, UnsupportedRecipeError
 from nwmctl.toolchains import emulation, sessions
-from nwmctl.toolchains.files import ABSENT, file_digest, version_of, versions
+from nwmctl.toolchains.files import ABSENT, version_of, versions
 from nwmctl.toolchains.inspect_arm64 import inspect_arm64
 from nwmctl.toolchains.inspect_ptx import inspect_ptx
 from nwmctl.toolchains.inspect_x86 import inspect_x86
 from nwmctl.toolchains.inspection import Inspection, uninspectable
 from nwmctl.toolchains.iree_options import Plan, host_instruction_set, plan, twin
 from nwmctl.toolchains.lowering import Lowered, LoweringOrder, lower
+from nwmctl.toolchains.manifests import Made, described
 from nwmctl.toolchains.process import Command, Limits, python_module, run_tool
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
 
@@ -74,10 +75,8 @@ class Iree:
                 why="the driver finishes the compilation in the vehicle, so it is part of what is released",
                 next="write 'runtime_driver:' into the platform's profile",
             )
-        limits = Limits(request.timeout_s, request.memory_bytes)
-        lowered = lower(
-            request.files, request.scratch, LoweringOrder(vehicle.graph_precision, vehicle.scope), limits
-        )
+        limits = request.limits
+        lowered = lower(request.files, request.scratch, LoweringOrder(vehicle.graph_precision, vehicle.scope), limits)
         _run(
             "iree-import-onnx",
             python_module("iree.compiler.tools.import_onnx", lowered.path.name, "-o", _MLIR),
@@ -137,7 +136,7 @@ class _Build:
             dumps.append(f"--iree-hal-dump-executable-intermediates-to={self.listings.name}")
         _run("iree-compile", (str(self.compiler), *self.argv, *dumps), self.request, limits)
         inspection, instruction_set = self._inspect()
-        asked, notes = self.how.precision, list(inspection.notes)
+        asked, notes = self.how.precision, list[str]()
         if self.how.unit == "host" and asked is Precision.BF16:
             notes.append("operands are rounded to bf16 and multiplied in fp32: this kind of machine has no bf16 unit")
         elif inspection.precision is not asked:
@@ -145,26 +144,12 @@ class _Build:
         gpu = self.how.unit == "gpu"
         version = version_of(COMPILER)
         driver = self.request.driver if gpu else ""
-        return Compiled(
-            self.payload,
-            ArtifactManifest(
-                model=self.request.model_digest,
-                recipe=self.request.recipe,
-                payload=file_digest(self.payload),
-                size=self.payload.stat().st_size,
-                format=FORMAT,
-                argv=("iree-compile", *self.argv),
-                toolchain_version=f"{COMPILER} {version}",
-                instruction_set=instruction_set,
-                found=inspection.found,
-                found_precision=inspection.precision,
-                needs=RuntimeNeeds(RUNTIME, version, self.how.runtime_flags, driver),
-                jit_in_vehicle=gpu,
-                notes=tuple(notes),
-                inputs=self.lowered.inputs,
-                outputs=self.lowered.outputs,
-            ),
-        )
+        needs = RuntimeNeeds(RUNTIME, version, self.how.runtime_flags, driver)
+        made = Made(
+            self.payload, FORMAT, ("iree-compile", *self.argv), f"{COMPILER} {version}", instruction_set, needs,
+            jit_in_vehicle=gpu, notes=tuple(notes),
+        )  # fmt: skip
+        return Compiled(self.payload, described(self.request, self.lowered, inspection, made))
 
     def _inspect(self) -> tuple[Inspection, str]:
         """What is in the payload, and the instruction set that it was built for."""

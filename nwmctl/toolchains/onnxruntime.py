@@ -14,10 +14,10 @@ from pathlib import Path
 from nwmctl.domain.artifact import ArtifactManifest, Option, Port, Precision, Recipe, RuntimeNeeds
 from nwmctl.errors import PlaceUnavailableError, RecipeOptionError, ToolchainMissingError, UnsupportedRecipeError
 from nwmctl.toolchains import sessions
-from nwmctl.toolchains.files import file_digest, version_of, versions
+from nwmctl.toolchains.files import version_of, versions
 from nwmctl.toolchains.inspection import operators
 from nwmctl.toolchains.lowering import LoweringOrder, Scope, lower
-from nwmctl.toolchains.process import Limits
+from nwmctl.toolchains.manifests import Made, described
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
 
 FORMAT = "onnx"
@@ -52,28 +52,14 @@ class OnnxRuntime:
         if not self.probe().available:
             raise ToolchainMissingError("onnxruntime is not installed", why="no such package here", next=_INSTALL)
         precision, scope = _read(request.recipe, request.unit)
-        limits = Limits(request.timeout_s, request.memory_bytes)
-        lowered = lower(request.files, request.scratch, LoweringOrder(precision, scope, None), limits)
+        lowered = lower(request.files, request.scratch, LoweringOrder(precision, scope, None), request.limits)
         inspection = operators(lowered.operators, lowered.products)
-        return Compiled(
-            lowered.path,
-            ArtifactManifest(
-                model=request.model_digest,
-                recipe=request.recipe,
-                payload=file_digest(lowered.path),
-                size=lowered.path.stat().st_size,
-                format=FORMAT,
-                argv=("nwmctl-lower", f"--precision={precision}", f"--scope={scope}"),
-                toolchain_version=f"{PACKAGE} {version_of(PACKAGE)}",
-                instruction_set=FORMAT,
-                found=inspection.found,
-                found_precision=inspection.precision,
-                needs=RuntimeNeeds(PACKAGE, version_of(PACKAGE)),
-                notes=inspection.notes,
-                inputs=lowered.inputs,
-                outputs=lowered.outputs,
-            ),
-        )
+        version = version_of(PACKAGE)
+        made = Made(
+            lowered.path, FORMAT, ("nwmctl-lower", f"--precision={precision}", f"--scope={scope}"),
+            f"{PACKAGE} {version}", FORMAT, RuntimeNeeds(PACKAGE, version),
+        )  # fmt: skip
+        return Compiled(lowered.path, described(request, lowered, inspection, made))
 
     def places(self, manifest: ArtifactManifest) -> Mapping[Place, str]:
         """See ``Toolchain.places``."""

@@ -1,16 +1,15 @@
 """Compilers and runtimes as processes of their own: limits, a clean environment, and an end that is certain.
 
 A tool runs in its own process group behind ``supervise``; it is killed with everything it started when its time is
-over, when it prints without end, and when we die, however we die. Its environment is fixed, so that nothing of the
-user's shell reaches the payload's bytes. Exit status 0 is not believed alone: compilers print errors and exit 0.
-Does not know any tool.
+over, when it prints without end, when all its processes together outgrow its memory or its disk, and when we die,
+however we die. Its environment is fixed, so that nothing of the user's shell reaches the payload's bytes. Exit status 0
+is not believed alone: compilers print errors and exit 0. A tool runs as the user who started us: what it writes outside
+of its working directory is not prevented. How it ended is judged in ``endings``. Does not know any tool.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import signal
 import subprocess
 import sys
 import threading
@@ -21,13 +20,16 @@ from pathlib import Path
 from typing import IO
 
 import nwmctl
-from nwmctl.errors import CompileFailedError, ToolchainError, ToolchainMissingError, ToolchainTimeoutError
+from nwmctl.errors import CompileFailedError, ToolchainError, ToolchainMissingError
+from nwmctl.toolchains import endings, surroundings
+from nwmctl.toolchains.endings import Seen
+from nwmctl.toolchains.endings import ending as ending
+from nwmctl.toolchains.endings import last_lines as last_lines
 
 ERROR_PATTERN = r"(?i)\berror\b"
 """What a tool says when it has failed, whatever its exit status."""
 _SUPERVISOR = Path(__file__).with_name("supervise.py")
-_LAST_LINES = 12
-_LINE_LIMIT = 300
+_REPORT_BYTES = 4096
 
 
 class MemoryLimit(StrEnum):
@@ -39,10 +41,12 @@ class MemoryLimit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``timeout_s`` seconds of wall clock, ``memory_bytes``, and bytes of output before a tool counts as runaway.
+    """``timeout_s`` seconds of wall clock, ``memory_bytes`` of each process and of all together, and bytes of output
+    before a tool counts as runaway.
 
     ``file_bytes`` is how large any one file may become that the tool writes, 0 without limit: a compiler's payload is
-    as large as its model, a runtime's answer is not.
+    as large as its model, a runtime's answer is not. ``scratch_bytes`` may lie in its working directory, 0 without
+    limit.
     """
 
     timeout_s: float = 600.0
@@ -50,6 +54,7 @@ class Limits:
     memory: MemoryLimit = MemoryLimit.ADDRESS_SPACE
     output_bytes: int = 16 << 20
     file_bytes: int = 0
+    scratch_bytes: int = 32 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,11 @@ class Running:
         self.process.wait()
 
 
-def start(command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: int | IO[bytes]) -> Running:
-    """Start a tool behind the supervisor. The caller calls ``end`` in all cases."""
+def start(
+    command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: int | IO[bytes], report: int = -1
+) -> Running:
+    """Start a tool behind the supervisor. The caller calls ``end`` in all cases. ``report``: the end of a pipe that the
+    supervisor writes to when the tool has ended (see ``supervise``)."""
     if not os.access(command.argv[0], os.X_OK):
         raise ToolchainMissingError(
             f"{command.tool} is not there",
@@ -145,25 +153,21 @@ def start(command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], 
             next="run `nwmctl doctor`; it says what to install",
         )
     theirs, ours = os.pipe()
+    limits, around = command.limits, surroundings.here()
+    bounds = (limits.memory_bytes, limits.file_bytes, limits.scratch_bytes, around.umask)
     try:
         process = subprocess.Popen(
             [
-                sys.executable,
-                "-I",
-                "-S",
-                str(_SUPERVISOR),
-                str(theirs),
-                command.limits.memory.value,
-                str(command.limits.memory_bytes),
-                str(command.limits.file_bytes),
+                *(sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs), str(report), limits.memory.value),
+                *map(str, bounds),
                 *command.argv,
             ],
             cwd=command.cwd,
-            env=clean_environment(command.cwd, command.environment),
+            env={**clean_environment(command.cwd, command.environment), **around.environment},
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=(theirs,),
+            pass_fds=(theirs, report) if report >= 0 else (theirs,),
             start_new_session=True,  # a terminal's Ctrl-C reaches us, and we end the tool
         )
     except BaseException:
@@ -175,79 +179,40 @@ def start(command: Command, *, stdin: int | IO[bytes], stdout: int | IO[bytes], 
 
 
 def run_tool(command: Command) -> Finished:
-    """Run a tool to its end.
+    """Run a tool to its end; meters around are told what it took.
 
-    Raises ToolchainTimeoutError if it does not end, the command's ``failure`` (CompileFailedError) if it exits with
-    another status than 0, dies of a signal, prints an error, or prints without end, ToolchainMissingError if it is not
-    there.
+    Raises ToolchainTimeoutError if it does not end, ToolMemoryError and ScratchOverflowError if it outgrows its memory
+    or its disk, DiskFullError if the disk is full without its doing, RunawayOutputError if it prints without end,
+    ErrorSaidError if it exits 0 and prints an error, the command's ``failure`` (CompileFailedError) if it exits with
+    another status than 0, its ``crash`` if it dies of a signal, ToolchainMissingError if it is not there.
     """
-    running = start(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process = running.process
-    readers = [_Reader(stream, command.limits.output_bytes, running) for stream in (process.stdout, process.stderr)]
-    late = False
+    told, report = os.pipe()
     try:
-        process.wait(timeout=command.limits.timeout_s)
-    except subprocess.TimeoutExpired:
-        late = True
+        try:
+            running = start(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, report=report
+            )
+        finally:
+            os.close(report)
+        process = running.process
+        readers = [_Reader(stream, command.limits.output_bytes, running) for stream in (process.stdout, process.stderr)]
+        late = False
+        try:
+            process.wait(timeout=command.limits.timeout_s)
+        except subprocess.TimeoutExpired:
+            late = True
+        finally:
+            running.end()
+            stdout, stderr = (reader.finish() for reader in readers)
+        seen = Seen.read(os.read(told, _REPORT_BYTES))
     finally:
-        running.end()
-        texts = [reader.finish() for reader in readers]
-    stdout, stderr = texts
-    status = None if late else process.returncode
-    return conclude(command, status, stdout, stderr, any(reader.overflowed for reader in readers))
-
-
-def conclude(command: Command, status: int | None, stdout: str, stderr: str, overflowed: bool) -> Finished:
-    """What the end of a tool means, wherever it ran. ``status`` is negative for the end by a signal and None where its
-    time was over. Raises as ``run_tool``."""
-    if overflowed:
-        raise _failed(command, f"printed more than {command.limits.output_bytes} bytes", stderr or stdout)
-    if status is None:
-        raise ToolchainTimeoutError(
-            f"{command.tool} did not end within {command.limits.timeout_s:g} s and was killed",
-            why=last_lines(stderr or stdout) or "it printed nothing",
-            next="raise the time limit if the model is large; otherwise try the next recipe",
-        )
-    if status:
-        kind = command.crash if status < 0 else command.failure
-        raise _failed(command, ending(status), stderr or stdout, kind)
-    said = _complaint(command, stderr, stdout)
-    if said:
-        raise _failed(command, f"exited 0 and yet said '{said}'", stderr or stdout)
+        os.close(told)
+    surroundings.count(seen.peak_bytes, seen.cpu_s)
+    overflowed = any(reader.overflowed for reader in readers)
+    problem = endings.refusal(command, process.returncode, stdout, stderr, seen, late=late, overflowed=overflowed)
+    if problem is not None:
+        raise problem
     return Finished(stdout, stderr)
-
-
-def _failed(command: Command, how: str, output: str, kind: type[ToolchainError] | None = None) -> ToolchainError:
-    return (kind or command.failure)(
-        f"{command.tool} {how}",
-        why=last_lines(output) or "it printed nothing",
-        next="try the next recipe, or run the command of the run's log by hand in its scratch folder",
-    )
-
-
-def ending(returncode: int) -> str:
-    """How a process ended, for an error's sentence."""
-    if returncode > 0:
-        return f"failed with exit status {returncode}"
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    return f"was ended by {name}"
-
-
-def _complaint(command: Command, stderr: str, stdout: str) -> str:
-    if not command.error_pattern:
-        return ""
-    pattern = re.compile(command.error_pattern)
-    text = stderr + "\n" + stdout if command.scan_stdout else stderr
-    return next((line.strip()[:_LINE_LIMIT] for line in text.splitlines() if pattern.search(line)), "")
-
-
-def last_lines(text: str) -> str:
-    """The end of a tool's output in one line, for an error's ``why``."""
-    lines = [line.strip()[:_LINE_LIMIT] for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-_LAST_LINES:])
 
 
 class _Reader:

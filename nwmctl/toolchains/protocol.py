@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe
 from nwmctl.domain.digest import Digest
 from nwmctl.toolchains.lowering import GraphFiles
+from nwmctl.toolchains.process import Limits
 
 Tensors = dict[str, NDArray[np.generic]]
 """Tensors by contract name, batch first."""
@@ -70,6 +71,7 @@ class CompileRequest:
     scratch: Path
     timeout_s: float = 600.0
     memory_bytes: int = 8 << 30
+    scratch_bytes: int = 32 << 30
     data: Path | None = None
     """The model's external data file, where its package has one."""
     calibration: Path | None = None
@@ -78,6 +80,11 @@ class CompileRequest:
     def files(self) -> GraphFiles:
         """What the lowering reads."""
         return GraphFiles(self.model, self.data, self.calibration)
+
+    @property
+    def limits(self) -> Limits:
+        """Of each process of a compiler."""
+        return Limits(self.timeout_s, self.memory_bytes, scratch_bytes=self.scratch_bytes)
 
 
 @dataclass(frozen=True, slots=True)
