@@ -1,8 +1,8 @@
 """What is known about a candidate, and which of two is better. Pure; no state.
 
 Speed decides; where two speeds cannot be told apart, the recipe that changes the model's numbers least wins, then the
-one that its driver thinks more promising, then the order of their text. What could not be judged here ranks behind everything that passed,
-and what has no speed behind what has one.
+one that its driver thinks more promising, then the order of their text. What could not be judged here ranks behind
+everything that passed, and what has no speed behind what has one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The recipes that a search looks at, in the order in which it hears of them. Pure.
 
 Earlier winners come first, then what the drivers offer, one of each in turn, so that cutting the list leaves no driver
-out, then what the platform's profile names besides. What cannot be used is named with its reason and never silently dropped.
+out, then what the platform's profile names besides. What cannot be used is named with its reason, never silently
+dropped.
 """
 
 from __future__ import annotations
