@@ -1,33 +1,35 @@
-"""From the model as trained to the graph that a compiler gets: batch, precision, folded constants.
+"""From the model as trained to the graph that a compiler gets: batch, folded constants, precision, integers.
 
 The result is deterministic and holds no path and no word of the exporter's about its own source. ``lower`` runs the
-work in a child process (this module as a program), because graph libraries crash on odd files. Precision fp16 has two
-scopes: ``matmul`` casts only the matrix products (what tensor cores speed up) and leaves the geometry in fp32, ``all``
-converts every operator that onnxruntime's converter knows. bf16 is left to the compiler: the graph stays fp32.
-Does not quantise and does not compile.
+work in a process of its own (``lowering_child``), because graph libraries crash on odd files and to bound its memory.
+Precision fp16 has two scopes: ``matmul`` casts only the matrix products (what tensor cores speed up) and leaves the
+geometry in fp32, ``all`` converts every operator that onnxruntime's converter knows. bf16, as precision or as the rest
+of an int8 graph, is left to the compiler: the graph stays fp32 there, since a cast in the graph would also round the
+sums that a compiler keeps in fp32. Does not compile, and does not choose a precision.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from nwmctl.domain.artifact import Port, Precision, Quantisation
-from nwmctl.errors import CompileFailedError, GraphUnreadableError
+from nwmctl.errors import CompileFailedError
 from nwmctl.toolchains.process import Command, Limits, own_path, python_module, run_tool
 
-LOWERED = "lowered.onnx"
+LOWERED, LOWERED_DATA = "lowered.onnx", "lowered.onnx.data"
 ENTRY = "model"
 """The graph's name, and so the name of the function in a compiled module."""
-_REPORT = "lowered.json"
-_REFUSED = "refused: "
-_HALF = "__fp16"
-_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
+REPORT = "lowered.json"
+FOLD_WITH_WEIGHTS = 256 << 20
+"""Bytes of weights up to which constants are folded with all weights in memory; above, large weights stay aside."""
+EXTERNAL_ABOVE = 3 << 29
+"""Bytes of lowered weights above which they lie beside the graph; the format's own limit is 2 GiB for all."""
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "MatMulInteger", "ConvInteger"})
 
 
 class Scope(StrEnum):
@@ -37,9 +39,25 @@ class Scope(StrEnum):
     ALL = "all"
 
 
+class Integers(StrEnum):
+    """Which 8-bit integers a quantised product multiplies. Weights are signed and symmetric per channel in all.
+
+    A ``dynamic`` graph takes unsigned activations by the operator's definition, whatever is said here.
+    """
+
+    SIGNED = "signed"
+    """Signed activations: what IREE turns into ``sdot`` and ``smmla``; unsigned ones stay scalar on Arm."""
+    UNSIGNED = "unsigned"
+    """Unsigned activations: what x86 multiplies with VNNI, in onnxruntime and OpenVINO."""
+    NARROW = "narrow"
+    """Unsigned activations and weights of 7 bits: x86 with AVX2 and no VNNI adds two products in 16 bits, which
+    saturates with 8-bit weights. Exact there, and slightly coarser everywhere else."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphFiles:
-    """A model as trained: its ONNX file, the external data file beside it, calibration data (``.npz``)."""
+    """A model as trained: its ONNX file, the file of its weights if they lie outside (whatever name the graph has for
+    it), calibration data (``.npz``: arrays by input name, alone or as ``in/NAME``, batch first)."""
 
     model: Path
     data: Path | None = None
@@ -48,21 +66,30 @@ class GraphFiles:
 
 @dataclass(frozen=True, slots=True)
 class LoweringOrder:
-    """What a graph is to become. ``batch`` replaces the symbolic batch, None keeps it. ``keep``: groups that an int8
-    graph leaves unquantised."""
+    """What a graph is to become. ``batch`` replaces the symbolic batch, None keeps it.
+
+    ``quantisation`` quantises all groups but those of ``keep``, in ``integers``; ``rest`` is what the products that
+    stay float are computed in (fp16 is cast in the graph, bf16 is the compiler's to do). For ``weights`` that is all.
+    """
 
     precision: Precision
     scope: Scope = Scope.MATMUL
     batch: int | None = 1
     quantisation: Quantisation | None = None
     keep: tuple[str, ...] = ()
+    integers: Integers = Integers.SIGNED
+    rest: Precision = Precision.FP32
 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
     """The lowered graph's file, its tensors in order, and its operators (``MatMul.float16``) counted after reading
-    the file back. ``before``: operators of the model as given; ``quantised``: products that were quantised, by
-    operator; ``groups``: everything that could be."""
+    the file back; a product of quantised operands counts under their type (``MatMul.int8``).
+
+    ``data`` is the file of its weights where they lie outside. ``before``: operators of the model as given.
+    ``quantised``: products by operator whose weights are integers (of weights-only ones the arithmetic is float);
+    ``groups``: all groups that could be quantised, in the order of the graph, whether they were or not.
+    """
 
     path: Path
     inputs: tuple[Port, ...]
@@ -71,10 +98,11 @@ class Lowered:
     before: dict[str, int] = field(default_factory=dict)
     quantised: dict[str, int] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    data: Path | None = None
 
     @property
     def products(self) -> dict[str, int]:
-        """Matrix products by element type."""
+        """Matrix products by the element type of their arithmetic."""
         found: Counter[str] = Counter()
         for name, count in self.operators.items():
             operator, _, dtype = name.partition(".")
@@ -84,14 +112,17 @@ class Lowered:
 
 
 def lower(files: GraphFiles, scratch: Path, order: LoweringOrder, limits: Limits) -> Lowered:
-    """Write ``lowered.onnx`` into ``scratch``.
+    """Write ``lowered.onnx`` into ``scratch``, and ``lowered.onnx.data`` beside it where the weights are large.
 
-    Raises GraphUnreadableError where the file is no graph that can be lowered, and what ``run_tool`` raises.
+    Raises GraphUnreadableError or one of its kinds where the graph or its weights are at fault, GroupUnknownError,
+    CalibrationMismatchError, NothingToQuantiseError, QuantisationLostError, and what ``run_tool`` raises.
     """
-    arguments = (str(files.model.resolve()), order.precision.value, order.scope.value, str(order.batch or 0))
+    # Imported here: it knows all refusals, and a driver that never lowers needs none of them.
+    from nwmctl.toolchains.lowering_refusals import read_refusal
+
     command = Command(
         "the lowering of the graph",
-        python_module("nwmctl.toolchains.lowering", *arguments),
+        python_module("nwmctl.toolchains.lowering_child", json.dumps(_order(files, order, limits))),
         scratch,
         limits,
         own_path(),
@@ -99,220 +130,40 @@ def lower(files: GraphFiles, scratch: Path, order: LoweringOrder, limits: Limits
     )
     try:
         run_tool(command)
-        report = json.loads((scratch / _REPORT).read_text("utf-8"))
     except CompileFailedError as problem:
-        refused = problem.why.rpartition(_REFUSED)[2] if _REFUSED in problem.why else ""
-        if not refused:
+        refused = read_refusal(scratch)
+        if refused is None:
             raise
-        raise GraphUnreadableError(
-            "the model's graph cannot be lowered",
-            why=refused,
-            next="export the model again as one ONNX file with a symbolic batch and static shapes otherwise",
-        ) from problem
+        raise refused from problem
+    report = json.loads((scratch / REPORT).read_text("utf-8"))
+    data = scratch / LOWERED_DATA
     return Lowered(
         scratch / LOWERED,
         tuple(Port(p["name"], p["dtype"], tuple(p["shape"])) for p in report["inputs"]),
         tuple(Port(p["name"], p["dtype"], tuple(p["shape"])) for p in report["outputs"]),
         report["operators"],
+        report["before"],
+        report["quantised"],
+        tuple(report["groups"]),
+        data if data.exists() else None,
     )
 
 
-# --- in the child process -----------------------------------------------------------------------------------------
-
-
-class _Refused(Exception):
-    """The graph is at fault, not the tools."""
-
-
-def _main(argv: list[str]) -> int:
-    model, precision, scope, batch = argv
-    try:
-        graph = _load(Path(model))
-        _fix_batch(graph, int(batch))
-        _fold(graph, Path(LOWERED))
-        graph = _tidy(Path(LOWERED))
-        if Precision(precision) is Precision.FP16:
-            graph = _half_products(graph) if Scope(scope) is Scope.MATMUL else _half_everything(graph)
-        _save(graph, Path(LOWERED))
-        Path(_REPORT).write_text(json.dumps(_report(Path(LOWERED), int(batch))), "utf-8")
-    except _Refused as problem:
-        sys.stderr.write(f"{_REFUSED}{problem}\n")
-        return 3
-    return 0
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).splitlines() or ["no message"])[0]
-
-
-def _load(path: Path) -> Any:
-    import onnx
-
-    try:
-        # External data could name any file of this machine.
-        model = onnx.load(str(path), load_external_data=False)
-        onnx.checker.check_model(model)
-    except Exception as problem:  # protobuf's, the checker's and the file system's errors have no common family
-        raise _Refused(f"{type(problem).__name__}: {_first_line(problem)}") from problem
-    return model
-
-
-def _fix_batch(model: Any, batch: int) -> None:
-    """Replace the inputs' symbolic first dimension; 0 keeps it."""
-    held = {value.name for value in model.graph.initializer}
-    symbols = set()
-    for value in model.graph.input:
-        if value.name in held:
-            continue
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.HasField("dim_value"):
-                continue
-            if axis:
-                raise _Refused(f"dimension {axis} of the input '{value.name}' is not a number")
-            symbols.add(dim.dim_param)
-            if batch:
-                dim.dim_value = batch
-    if len(symbols) > 1:
-        raise _Refused(f"the inputs have several symbolic batches: {', '.join(sorted(symbols))}")
-    # What the exporter noted about other shapes may contradict the fixed batch; it is inferred anew.
-    del model.graph.value_info[:]
-    if batch:
-        for value in model.graph.output:
-            value.type.tensor_type.ClearField("shape")
-
-
-def _fold(model: Any, out: Path) -> None:
-    """Constants folded and redundant nodes removed, by onnxruntime's hardware-independent passes."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(out)
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # onnxruntime's errors have no common family
-        raise _Refused(_first_line(problem)) from problem
-
-
-def _tidy(path: Path) -> Any:
-    """The folded graph without foreign operator sets, notes of the exporter and stale shapes."""
-    import onnx
-
-    model = onnx.load(str(path))
-    foreign = sorted({node.domain for node in model.graph.node if node.domain not in ("", "ai.onnx")})
-    if foreign:
-        raise _Refused(f"it has operators of {', '.join(foreign)}, which other compilers do not know")
-    kept = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    version = kept[0].version
-    del model.opset_import[:]
-    model.opset_import.add().version = version
-    model.graph.name = ENTRY
-    model.producer_name, model.producer_version, model.doc_string = "nwmctl", "", ""
-    model.graph.doc_string = ""
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    return model
-
-
-def _half_products(model: Any) -> Any:
-    """Casts around every matrix product: fp16 operands, an fp32 rest."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    constants = {value.name: value for value in model.graph.initializer}
-    halves: dict[str, str] = {}
-    nodes: list[Any] = []
-    for node in model.graph.node:
-        if node.op_type not in _PRODUCTS:
-            nodes.append(node)
-            continue
-        for index, name in enumerate(node.input):
-            if not name:
-                continue
-            if name not in halves:
-                halves[name] = name + _HALF
-                if name in constants:
-                    weights = numpy_helper.to_array(constants[name])
-                    if np.abs(weights).max(initial=0.0) > np.finfo(np.float16).max:
-                        raise _Refused(f"the weights '{name}' leave the range of fp16")
-                    model.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float16), halves[name]))
-                else:
-                    cast = helper.make_node("Cast", [name], [halves[name]], halves[name], to=TensorProto.FLOAT16)
-                    nodes.append(cast)
-            node.input[index] = halves[name]
-        wide = node.output[0]
-        node.output[0] = wide + _HALF + "_out"
-        nodes.append(node)
-        nodes.append(helper.make_node("Cast", [node.output[0]], [wide], node.output[0] + "_up", to=TensorProto.FLOAT))
-    used = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
-    weights_kept = [value for value in model.graph.initializer if value.name in used]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(weights_kept)
-    del model.graph.value_info[:]
-    return model
-
-
-def _half_everything(model: Any) -> Any:
-    import onnx_ir
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    half = onnx_ir.serde.deserialize_model(convert_float_to_float16(model, keep_io_types=True))
-    half.graph.sort()  # the converter appends its casts at the end
-    return onnx_ir.serde.serialize_model(half)
-
-
-def _save(model: Any, out: Path) -> None:
-    import onnx
-
-    try:
-        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as problem:
-        raise _Refused(f"its shapes cannot be inferred: {_first_line(problem)}") from problem
-    out.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _report(path: Path, batch: int) -> dict[str, object]:
-    """Ports and operators of the file as it lies there."""
-    import onnx
-
-    model = onnx.load(str(path))
-    ports = {"inputs": [_port(v) for v in model.graph.input], "outputs": [_port(v) for v in model.graph.output]}
-    for port in ports["inputs"] + ports["outputs"]:
-        loose = [dim for dim in port["shape"][0 if batch else 1 :] if isinstance(dim, str)]
-        if loose:
-            raise _Refused(f"the shape of '{port['name']}' is not known: {port['shape']}")
-    return {**ports, "operators": _operators(model)}
-
-
-def _port(value: Any) -> dict[str, Any]:
-    import onnx
-
-    tensor = value.type.tensor_type
-    dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim]
-    return {"name": value.name, "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, "shape": dims}
-
-
-def _operators(model: Any) -> dict[str, int]:
-    """Nodes by operator and the element type of their first input."""
-    from onnx import helper
-
-    kinds = {value.name: value.data_type for value in model.graph.initializer}
-    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
-        kinds[value.name] = value.type.tensor_type.elem_type
-    found: Counter[str] = Counter()
-    for node in model.graph.node:
-        kind = kinds.get(node.input[0], 0) if node.input else 0
-        dtype = helper.tensor_dtype_to_np_dtype(kind).name if kind else ""
-        found[f"{node.op_type}.{dtype}" if dtype else node.op_type] += 1
-    return dict(sorted(found.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+def _order(files: GraphFiles, order: LoweringOrder, limits: Limits) -> dict[str, object]:
+    """The child's order. None of it reaches the graph but what ``order`` says."""
+    return {
+        # Resolved names of folders, and the last part as it is: a link in place of the weights is refused there.
+        "model": str(files.model.resolve()),
+        "data": os.path.abspath(files.data) if files.data else "",
+        "calibration": str(files.calibration.resolve()) if files.calibration else "",
+        "precision": order.precision.value,
+        "scope": order.scope.value,
+        "batch": order.batch or 0,
+        "quantisation": order.quantisation.value if order.quantisation else "",
+        "keep": list(order.keep),
+        "integers": order.integers.value,
+        "rest": order.rest.value,
+        "memory_bytes": limits.memory_bytes,
+        "fold_with_weights": FOLD_WITH_WEIGHTS,
+        "external_above": EXTERNAL_ABOVE,
+    }
