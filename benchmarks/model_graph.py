@@ -174,18 +174,18 @@ def _forward(graph: _Graph) -> None:
     for index in range(layers):
         block = f"/blocks.{index}"
         # The loud channels grow towards the middle: layers differ in what reduced precision costs them.
-        loud = 4.0 + 12.0 * float(np.sin(np.pi * (index + 0.5) / layers))
+        loud = 2.0 + 4.0 * float(np.sin(np.pi * (index + 0.5) / layers))
         seen = graph.norm(f"{block}/norm_a", hidden, loud / 2)
         hidden = graph.node(block, "Add", [hidden, _attention(graph, f"{block}/attention", seen, seen, layers)])
         seen = graph.norm(f"{block}/norm_b", hidden, loud)
         hidden = graph.node(block, "Add", [hidden, _feed(graph, f"{block}/feed", seen, layers)])
     memory = graph.norm("/norm", hidden, 2.0)
-    queries = graph.weight("queries", graph.normal(1, HORIZON, width))
-    read = _attention(graph, "/decoder/attention", graph.norm("/decoder/norm_a", queries), memory, 1)
+    queries = graph.weight("queries", graph.normal(1, HORIZON, width, scale=0.3))
+    read = _attention(graph, "/decoder/attention", graph.norm("/decoder/norm_a", queries), memory, 1, sharp=2.0)
     planned = graph.node("/decoder", "Add", [queries, read])
     fed = _feed(graph, "/decoder/feed", graph.norm("/decoder/norm_b", planned, 3.0), 1)
     planned = graph.node("/decoder", "Add", [planned, fed])
-    raw = graph.linear("/head/out", graph.norm("/head/norm", planned), width, 3, gain=0.7)
+    raw = graph.linear("/head/out", graph.norm("/head/norm", planned), width, 3, gain=0.4)
     bounded = graph.node("/head", "Tanh", [raw])
     scaled = graph.node("/head", "Mul", [bounded, graph.constant(CONTROL_SCALE)])
     _trajectory(graph, graph.node("/head", "Add", [scaled, graph.constant(CONTROL_SHIFT)], "control"))
@@ -210,12 +210,12 @@ def _tokens(graph: _Graph) -> str:
     route = graph.node("/navigation_in", "Div", ["navigation", graph.constant(30.0)])
     parts.append(graph.linear("/navigation_in/embed", route, 2, width))
     joined = graph.node("", "Concat", parts, axis=1)
-    places = graph.weight("places", graph.normal(1, graph.size.sequence, width, scale=0.5))
+    places = graph.weight("places", graph.normal(1, graph.size.sequence, width, scale=0.2))
     return graph.node("", "Add", [joined, places])
 
 
-def _attention(graph: _Graph, where: str, asks: str, told: str, layers: int) -> str:
-    """Multi-head attention with its output projection."""
+def _attention(graph: _Graph, where: str, asks: str, told: str, layers: int, sharp: float = 1.0) -> str:
+    """Multi-head attention with its output projection; ``sharp`` attention chooses, else it averages."""
     width, heads = graph.size.width, graph.size.heads
     split = graph.constant([0, -1, heads, HEAD_WIDTH], np.int64)
 
@@ -223,20 +223,20 @@ def _attention(graph: _Graph, where: str, asks: str, told: str, layers: int) -> 
         projected = graph.linear(f"{where}/{name}", source, width, width, gain, quiet=True)
         return graph.node(where, "Transpose", [graph.node(where, "Reshape", [projected, split])], perm=perm)
 
-    query = headed("query", asks, [0, 2, 1, 3], 1.5)
-    key = headed("key", told, [0, 2, 3, 1], 1.5)
+    query = headed("query", asks, [0, 2, 1, 3], sharp)
+    key = headed("key", told, [0, 2, 3, 1], sharp)
     value = headed("value", told, [0, 2, 1, 3], 1.0)
     logits = graph.node(where, "Mul", [graph.node(where, "MatMul", [query, key]), graph.constant(HEAD_WIDTH**-0.5)])
     mixed = graph.node(where, "MatMul", [graph.node(where, "Softmax", [logits], axis=-1), value])
     joined = graph.node(where, "Transpose", [mixed], perm=[0, 2, 1, 3])
     joined = graph.node(where, "Reshape", [joined, graph.constant([0, -1, width], np.int64)])
-    return graph.linear(f"{where}/mix", joined, width, width, gain=2.0 / np.sqrt(2 * layers))
+    return graph.linear(f"{where}/mix", joined, width, width, gain=1.0 / np.sqrt(2 * layers))
 
 
 def _feed(graph: _Graph, where: str, source: str, layers: int) -> str:
     width = graph.size.width
     up = graph.gelu(f"{where}/gelu", graph.linear(f"{where}/up", source, width, 4 * width, quiet=True))
-    return graph.linear(f"{where}/down", up, 4 * width, width, gain=2.0 / np.sqrt(2 * layers))
+    return graph.linear(f"{where}/down", up, 4 * width, width, gain=1.0 / np.sqrt(2 * layers))
 
 
 def _trajectory(graph: _Graph, control: str) -> None:
