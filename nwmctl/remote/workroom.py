@@ -43,6 +43,7 @@ test -s "$d/group" && kill -s KILL -- "-$(cat "$d/group")" 2> /dev/null
 rm -rf -- "$d" || { sleep 1; rm -rf -- "$d"; }
 """
 _RUN = """cd {work} || exit 125
+umask {umask:o}
 ulimit -c 0
 {limits}
 env -i {environment} setsid timeout -s KILL {seconds} {argv} < /dev/null &
@@ -157,13 +158,15 @@ class Workroom:
         finally:
             partial.unlink(missing_ok=True)
 
-    def run(self, argv: tuple[str, ...], limits: RemoteLimits, environment: Mapping[str, str]) -> Executed:
+    def run(
+        self, argv: tuple[str, ...], limits: RemoteLimits, environment: Mapping[str, str], umask: int = 0o022
+    ) -> Executed:
         """Run a program in the folder; ``status`` is None where its time was over and it was killed.
 
         A status above 128 is the end by that signal, 127 that there is no such program. Raises RemoteFileError.
         """
         script = f"{self._folder}/run"
-        self._files.write(script, [self._script(argv, limits, environment).encode()])
+        self._files.write(script, [self._script(argv, limits, environment, umask).encode()])
         timeouts = Timeouts(self._timeouts.connect_s, limits.timeout_s)
         done = execute(
             self._transport, self._login.address, f"exec sh {script}", timeouts,
@@ -195,7 +198,7 @@ class Workroom:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _script(self, argv: tuple[str, ...], limits: RemoteLimits, environment: Mapping[str, str]) -> str:
+    def _script(self, argv: tuple[str, ...], limits: RemoteLimits, environment: Mapping[str, str], umask: int) -> str:
         work = f"{self._folder}/work"
         fixed = {
             "PATH": ":".join((*self._login.path, _PATH)),
@@ -210,6 +213,7 @@ class Workroom:
         wanted = [("-d", limits.memory_bytes // 1024), ("-f", limits.file_bytes // 512)]
         return _RUN.format(
             work=shlex.quote(work),
+            umask=umask,
             limits="\n".join(f"ulimit {flag} {count} 2> /dev/null" for flag, count in wanted if count),
             environment=" ".join(shlex.quote(f"{name}={value}") for name, value in fixed.items()),
             seconds=f"{limits.timeout_s + _GRACE_S:.0f}",

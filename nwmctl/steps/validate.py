@@ -17,6 +17,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest, step_key
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
+from nwmctl.domain.figure import Obtained
 from nwmctl.domain.judge import Case
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Build, Catalogue, PlatformProfile, VehicleModel
@@ -34,7 +35,7 @@ from nwmctl.steps.ways import Artifact, ways_of
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.registry import Registry
 from nwmctl.validation.drives import ModelDrives
-from nwmctl.validation.subject import Released, Settings, StepCost, Subject
+from nwmctl.validation.subject import Released, Settings, StepCost, Subject, Unreachable
 from nwmctl.validation.suite import Executed, execute, validate_artifact
 
 VERSION = 2
@@ -126,7 +127,7 @@ class _Validate:
             {"evidence": self.store.put_bytes(documents.encode(evidence))},
             _summary(found),
             _concern(about if wishes else about_the_artifact(about)),
-            fleeting=cut_short(results),
+            fleeting=cut_short(results) or _passing(unreachable),
             wanted=wishes,
         )
 
@@ -145,13 +146,13 @@ class _Validate:
         drives = _driven(settings)
         order = _Execution({**rules}, drives, work.seed, build.chip, build.unit, told)
         own = {name: digest for name, digest in inputs.items() if name not in _NOT_EXECUTED and ":" not in name}
-        key = step_key("validate/execute", _EXECUTE_VERSION, canonical.encode(to_plain(order)), own, runtimes())
+        key = step_key("validate/execute", _EXECUTE_VERSION, canonical.encode(to_plain(order)), own, _reached(subject))
         with _alone(key):
             kept = load_outcome(self.store, key)
             if kept is None:
                 executed = execute(subject, settings, progress)
                 plain = canonical.encode(to_plain(executed))
-                if not cut_short(executed.results):
+                if not cut_short(executed.results) and not _passing(subject.unreachable):
                     save_outcome(self.store, key, Outcome({"executed": self.store.put_bytes(plain)}))
                 return executed
         data = canonical.decode(self.store.read(kept.outputs["executed"]), "check results")
@@ -181,6 +182,16 @@ class _Validate:
         return Artifact(self.store.path(inputs[f"{prefix}payload"]), manifest, driver)
 
 
+def _passing(unreachable: tuple[Unreachable, ...]) -> bool:
+    return any(place.passing for place in unreachable)
+
+
+def _reached(subject: Subject) -> str:
+    """What executes the artifact: the runtimes here, and a bench if one answers."""
+    benches = [way.label for way in subject.ways if way.obtained is Obtained.BENCH]
+    return ", ".join([runtimes(), *benches])
+
+
 def _build(profile: PlatformProfile, work: ValidateWork) -> Build:
     variant = profile.variant(work.variant)
     for build in variant.builds if variant else ():
@@ -208,10 +219,15 @@ def _concern(results: tuple[CheckResult, ...]) -> str:
 
 
 def validate_step(store: ContentStore, toolchains: Registry, clock: Clock | None = None) -> Step[ValidateWork]:
-    """The step. Its fingerprint names the runtimes here: with QEMU installed later, the evidence is made anew.
+    """The step. Its fingerprint names the runtimes here and the benches: with QEMU installed later, the evidence is
+    made anew.
 
     ``clock`` keeps the time budget of emulated drives; without one none are driven.
     """
 
     work = _Validate(store, toolchains, kept_drives(store), clock)
-    return Step(StepName.VALIDATE, VERSION, True, ValidateWork, work, lambda _: runtimes())
+
+    def fingerprint(_: ValidateWork) -> str:
+        return ", ".join(part for part in (runtimes(), toolchains.benches()) if part)
+
+    return Step(StepName.VALIDATE, VERSION, True, ValidateWork, work, fingerprint)

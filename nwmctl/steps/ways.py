@@ -1,7 +1,8 @@
 """Every way in which an artifact can execute here, and which not, with the reason.
 
 The twin runs on this host: its figures are ``proxy``. Under QEMU they are ``emulated``. Only the ``virtual`` platform
-*is* this host: there, and nowhere else, they are ``measured``. Nothing is opened in this module.
+*is* this host: there, and nowhere else, they are ``measured``. ``bench`` are figures from hardware that a driver
+reaches and that has said, just now, that it is the build's chip. No artifact is opened in this module.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.platform import HOST_UNIT, Build
-from nwmctl.toolchains.protocol import Place, Session, Toolchain
+from nwmctl.errors import RemoteError
+from nwmctl.toolchains.protocol import Place, Session, Toolchain, WithBench
 from nwmctl.validation.subject import Pace, Unreachable, Way
 
 
@@ -52,11 +54,25 @@ def ways_of(build: Build, main: Artifact, twin: Artifact | None) -> tuple[tuple[
         unreachable.append(Unreachable("emulation", reason, "see `nwmctl doctor` for what can be emulated here"))
     else:
         ways.append(Way(Obtained.EMULATED, "under QEMU", Pace.CRAWL, lambda: main.open(Place.EMULATED)))
-    unreachable.append(
-        Unreachable(
-            f"a bench with {build.chip}",
-            f"no {build.chip} is within reach of this machine",
-            f"run the checks on a bench that carries {build.chip}",
-        )
-    )
+    reach = _bench(main, build.chip)
+    if isinstance(reach, Way):
+        ways.append(reach)
+    else:
+        unreachable.append(reach)
     return tuple(ways), tuple(unreachable)
+
+
+def _bench(main: Artifact, chip: str) -> Way | Unreachable:
+    """The way over a bench that carries ``chip``. Raises HostKeyError where another host answers in its place."""
+    label, driver = f"a bench with {chip}", main.toolchain
+    if not isinstance(driver, WithBench):
+        next = f"run the checks on a bench that carries {chip}"
+        return Unreachable(label, f"no {chip} is within reach of this machine", next)
+    try:
+        reach = driver.bench(main.manifest, chip)
+    except RemoteError as problem:
+        return Unreachable(label, f"{problem.what}: {problem.why}", problem.next, passing=True)
+    if reach.reason:
+        return Unreachable(label, reach.reason, reach.next)
+    pace = Pace.ROWS if reach.quick else Pace.CRAWL
+    return Way(Obtained.BENCH, label, pace, lambda: driver.open_bench(main.payload, main.manifest, chip))

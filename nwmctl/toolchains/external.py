@@ -8,40 +8,44 @@ claimed. Executes payloads by declared programs: here (``rows``), or on hardware
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from nwmctl.domain.artifact import ArtifactManifest, Option, Precision, Recipe, RuntimeNeeds
+import numpy as np
+from numpy.typing import NDArray
+
+from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.digest import Digest
-from nwmctl.errors import (
-    CompileFailedError,
-    NwmError,
-    PlaceUnavailableError,
-    RecipeOptionError,
-    ToolchainMissingError,
-    ToolchainTemplateError,
-)
+from nwmctl.domain.measurement import Latency
+from nwmctl.errors import NwmError, PlaceUnavailableError, RecipeOptionError
 from nwmctl.remote.workroom import Login, Workroom
 from nwmctl.toolchains import external_recipe
-from nwmctl.toolchains.declaration import CALIBRATION, CommandTemplate, Declaration, load, render
+from nwmctl.toolchains.declaration import Declaration, load
 from nwmctl.toolchains.external_bench import BenchSession, confirm, run_argv
+from nwmctl.toolchains.external_compile import (
+    commands_of,
+    hand_over,
+    inspect,
+    made_of,
+    refuse_no_work,
+    run_all,
+    version_of,
+)
 from nwmctl.toolchains.external_hosts import Hosts
-from nwmctl.toolchains.external_recipe import TEMPLATE, Asked
+from nwmctl.toolchains.external_measure import measure
+from nwmctl.toolchains.external_recipe import TEMPLATE
 from nwmctl.toolchains.external_work import Workplace, workplace
-from nwmctl.toolchains.files import file_digest, versions
-from nwmctl.toolchains.inspection import Inspection, dominant
-from nwmctl.toolchains.lowering import LOWERED, Lowered, lower
-from nwmctl.toolchains.manifests import Made, described
-from nwmctl.toolchains.process import Command, Limits
-from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Reach, Session
+from nwmctl.toolchains.files import versions
+from nwmctl.toolchains.lowering import lower
+from nwmctl.toolchains.manifests import described
+from nwmctl.toolchains.process import Limits
+from nwmctl.toolchains.protocol import BenchOrder, Compiled, CompileRequest, Effort, Place, Probe, Reach, Session
 from nwmctl.toolchains.rows import RowSession
 
 _CODE = 2
-_VERSION_S = 20.0
-_CALIBRATION_FILE = "calibration.npz"
 _REPORT_BYTES = 64 << 20
 
 
@@ -83,7 +87,7 @@ class External:
         own = versions("onnx", "onnxruntime", "onnx-ir")
         with tempfile.TemporaryDirectory(prefix="nwmctl-version-") as scratch:
             with self._work(declared, Path(scratch)) as work:
-                version = _version(declared, work)
+                version = version_of(declared, work)
         return f"external driver {_CODE}, {declared.name} {digest}, version {version}, {own}"
 
     def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
@@ -100,21 +104,22 @@ class External:
         """See ``Toolchain.compile``. Also raises RemoteError subclasses, which say nothing about the model."""
         declared, digest = self._declared(request.recipe)
         asked = external_recipe.read(declared, request)
-        commands = _commands(declared, request, asked)
+        commands = commands_of(declared, request, asked)
         limits = Limits(request.timeout_s, request.memory_bytes)
         with self._work(declared, request.scratch) as work:
-            version = _version(declared, work)
+            version = version_of(declared, work)
             lowered = lower(request.files, request.scratch, asked.order, limits)
-            given = self._hand_over(declared, request, lowered, work)
-            said = _run(declared, commands, request.scratch, limits, work)
+            given = hand_over(declared, request, lowered, self._files(declared), work)
+            said = run_all(declared, commands, request.scratch, limits, work)
             payload = work.fetch(declared.payload)
             report = work.fetch(declared.report) if declared.report else None
-        _refuse_no_work(declared, payload, given)
+        refuse_no_work(declared, payload, given)
         assert payload is not None
         if report is not None:
             said += report.read_bytes()[:_REPORT_BYTES].decode("utf-8", "replace")
-        inspection = _inspect(declared, request.recipe.precision, said)
-        return Compiled(payload, _manifest(declared, digest, version, request, lowered, inspection, commands, payload))
+        inspection = inspect(declared, request.recipe.precision, said)
+        made = made_of(declared, digest, version, commands, payload, request.driver)
+        return Compiled(payload, described(request, lowered, inspection, made))
 
     def places(self, manifest: ArtifactManifest) -> Mapping[Place, str]:
         """See ``Toolchain.places``."""
@@ -156,12 +161,23 @@ class External:
             return Reach(f"{problem.what}: {problem.why}", problem.next)
         return Reach("", "", declared.bench.quick)
 
-    def open_bench(
-        self, payload: Path, manifest: ArtifactManifest, chip: str, timeout_s: float = 60.0
-    ) -> BenchSession:
+    def open_bench(self, payload: Path, manifest: ArtifactManifest, chip: str, timeout_s: float = 60.0) -> BenchSession:
         """See ``WithBench.open_bench``."""
         declared, login = self._bench_of(manifest, chip)
         return BenchSession(declared, login, payload, manifest, timeout_s)
+
+    def measure_on_bench(
+        self,
+        payload: Path,
+        manifest: ArtifactManifest,
+        chip: str,
+        inputs: Mapping[str, NDArray[np.generic]],
+        order: BenchOrder,
+    ) -> Latency:
+        """See ``WithBench.measure_on_bench``."""
+        declared, login = self._bench_of(manifest, chip)
+        with BenchSession(declared, login, payload, manifest, order.timeout_s) as session:
+            return measure(declared, session, manifest, inputs, order)
 
     def benches(self) -> str:
         """The benches that can be asked, by name, for the key of what is found on them."""
@@ -186,24 +202,14 @@ class External:
             )
         return declared, self._hosts.login(declared.bench_host)
 
-    def _work(self, declared: Declaration, scratch: Path):  # type: ignore[no-untyped-def]
+    def _work(self, declared: Declaration, scratch: Path) -> AbstractContextManager[Workplace]:
         login = self._hosts.login(declared.host) if declared.host else None
         return workplace(scratch, declared.host, login, declared.install)
 
-    def _hand_over(
-        self, declared: Declaration, request: CompileRequest, lowered: Lowered, work: Workplace
-    ) -> dict[str, Digest]:
-        """Put every file that the programs read into their folder; returns the digests by name."""
-        files = {LOWERED: lowered.path}
-        if declared.calibrates and request.calibration is not None:
-            files[_CALIBRATION_FILE] = request.calibration
-        for name in declared.files.values():
-            files[name] = next(
-                folder / name for folder in reversed(self._folders) if (folder / f"{declared.name}.yaml").is_file()
-            )
-        for name, path in files.items():
-            work.put(name, path)
-        return {name: file_digest(path) for name, path in files.items()}
+    def _files(self, declared: Declaration) -> dict[str, Path]:
+        """The files beside a declaration that go along, by name."""
+        beside = next(f for f in reversed(self._folders) if (f / f"{declared.name}.yaml").is_file())
+        return {name: beside / name for name in declared.files.values()}
 
     def _declared(self, recipe: Recipe) -> tuple[Declaration, Digest]:
         known, name = self.declarations(), recipe.options.get(TEMPLATE)
@@ -221,82 +227,3 @@ def _usable(declared: Declaration, hosts: tuple[str, ...]) -> bool:
     if declared.host:
         return declared.host in hosts
     return all(shutil.which(command.program) for command in declared.commands)
-
-
-def _commands(declared: Declaration, request: CompileRequest, asked: Asked) -> list[tuple[str, ...]]:
-    """The programs that compile, each with its arguments. Raises ToolchainTemplateError."""
-    calibrated = declared.calibrates and request.calibration is not None
-    variables: dict[str, Option] = {
-        **asked.options,
-        **declared.files,
-        "model": LOWERED,
-        "payload": declared.payload,
-        "precision": request.recipe.precision.value,
-        "rest": asked.rest.value,
-        "unit": request.unit,
-        "driver": request.driver,
-        CALIBRATION: _CALIBRATION_FILE if calibrated else "",
-    }
-    return [(command.program, *render(declared, command, variables)) for command in declared.commands]
-
-
-def _run(
-    declared: Declaration, commands: list[tuple[str, ...]], scratch: Path, limits: Limits, work: Workplace
-) -> str:
-    """Run the programs one after the other; returns what they printed."""
-    said = ""
-    for argv in commands:
-        finished = work.run(
-            Command(
-                declared.name, argv, scratch, limits, declared.environment,
-                error_pattern=declared.error_pattern, scan_stdout=declared.scan_stdout,
-            )
-        )  # fmt: skip
-        said += finished.stdout + finished.stderr
-    return said
-
-
-def _refuse_no_work(declared: Declaration, payload: Path | None, given: Mapping[str, Digest]) -> None:
-    """A compiler that exits 0 has not always compiled. Raises CompileFailedError."""
-    if payload is None:
-        raise CompileFailedError(
-            f"{declared.name} exited 0 and left no payload",
-            why=f"there is no '{declared.payload}' in its working directory, or it is empty",
-            next="correct 'payload:' or the arguments in the toolchain's declaration",
-        )
-    same = [name for name, digest in given.items() if digest == file_digest(payload)]
-    if same:
-        raise CompileFailedError(
-            f"{declared.name} exited 0 and compiled nothing",
-            why=f"its payload is '{same[0]}' as it was given, byte for byte",
-            next="look at the toolchain's own messages, and correct its declaration",
-        )
-
-
-def _version(declared: Declaration, work: Workplace) -> str:
-    """What the program says that it is. Raises ToolchainMissingError, CompileFailedError, ToolchainTimeoutError."""
-    argv = (declared.version.program, *render(declared, declared.version, {}))
-    with tempfile.TemporaryDirectory(prefix="nwmctl-version-") as scratch:
-        command = Command(declared.name, argv, Path(scratch), Limits(_VERSION_S), declared.environment, "")
-        said = work.run(command)
-    found = re.search(declared.version_pattern, said.stdout + said.stderr)
-    if not found:
-        raise ToolchainTemplateError(
-            f"the version of '{declared.name}' cannot be told",
-            why=f"'{declared.version_pattern}' does not match what the program says",
-            next="correct 'version_pattern:' in its declaration",
-        )
-    return found.group(1)
-
-
-def _inspect(declared: Declaration, asked: Precision, output: str) -> Inspection:
-    if not declared.inspect:
-        # Without counts nothing was found: the instruction-set check says not_run, whatever the label.
-        return Inspection({}, asked, ("nothing was read out of the payload; the precision is only what was asked for",))
-    counts = {name: len(re.findall(pattern, output)) for name, pattern in declared.inspect.items()}
-    work = {Precision(name): float(count) for name, count in counts.items()}
-    return Inspection(
-        {f"reported.{name}": count for name, count in counts.items() if count},
-        dominant(work, f"what {declared.name} built"),
-        (f"counted in the words of {declared.name}, not in its payload",),
-    )

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe
 from nwmctl.domain.digest import Digest
+from nwmctl.domain.measurement import NO_CO_LOAD, Latency
 from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.process import Limits
 
@@ -162,4 +163,54 @@ class Toolchain(Protocol):
 
     def open(self, payload: Path, manifest: ArtifactManifest, place: Place, timeout_s: float = 60.0) -> Session:
         """Load a payload. Raises MissingError subclasses where the place is not available."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whether hardware elsewhere can be used now: ``reason`` is empty if so, else ``next`` says what helps. ``quick``:
+    one row takes it well under a second."""
+
+    reason: str
+    next: str = ""
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOrder:
+    """``runs`` executions after ``warm_up`` others, at batch 1, within ``timeout_s``. ``deadline_ms`` is one period of
+    the model's rate; ``co_load`` is ``none`` or ``stream:N``."""
+
+    runs: int
+    warm_up: int
+    deadline_ms: float
+    co_load: str = NO_CO_LOAD
+    timeout_s: float = 600.0
+
+
+@runtime_checkable
+class WithBench(Protocol):
+    """What a driver offers besides ``Toolchain`` if it reaches hardware elsewhere, over SSH."""
+
+    def bench(self, manifest: ArtifactManifest, chip: str) -> Reach:
+        """Whether a bench that carries this chip, and says so itself when it is asked, can execute the artifact.
+
+        Raises RemoteError subclasses where a known bench does not answer, HostKeyError where another one does.
+        """
+        ...
+
+    def open_bench(self, payload: Path, manifest: ArtifactManifest, chip: str, timeout_s: float = 60.0) -> Session:
+        """Load a payload there. Raises PlaceUnavailableError where ``bench`` gives a reason, and as ``bench``."""
+        ...
+
+    def measure_on_bench(
+        self,
+        payload: Path,
+        manifest: ArtifactManifest,
+        chip: str,
+        inputs: Mapping[str, NDArray[np.generic]],
+        order: BenchOrder,
+    ) -> Latency:
+        """What executions of one row of ``inputs`` take there, as programs there say. Raises as ``open_bench``, and
+        PlaceUnavailableError where nothing there tells it."""
         ...

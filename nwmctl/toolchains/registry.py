@@ -18,13 +18,15 @@ from nwmctl.toolchains.protocol import Probe, Toolchain
 
 GROUP = "nwmctl.toolchains"
 ENVIRONMENT = "NWMCTL_TOOLCHAINS"
+HOSTS = "NWMCTL_HOSTS"
 
 
 class Registry:
-    """All drivers of this installation. ``declarations``: the folders of external toolchains' declarations."""
+    """All drivers of this installation. ``declarations``: the folders of external toolchains' declarations; ``hosts``:
+    the file that says where the hosts are that they name."""
 
-    def __init__(self, declarations: tuple[Path, ...] = ()) -> None:
-        self._declarations = declarations
+    def __init__(self, declarations: tuple[Path, ...] = (), hosts: Path | None = None) -> None:
+        self._declarations, self._hosts = declarations, hosts
         self._built: dict[str, Toolchain] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -41,6 +43,15 @@ class Registry:
     def probe_all(self) -> tuple[Probe, ...]:
         """What works here, in the order of ``names``. Never raises."""
         return tuple(self._probe(name) for name in self.names())
+
+    def benches(self) -> str:
+        """The hardware elsewhere that can be asked, by name; '' for none. What executes there depends on it."""
+        if self._hosts is None:
+            return ""
+        from nwmctl.toolchains.external import External
+
+        driver = self.get("external")
+        return driver.benches() if isinstance(driver, External) else ""
 
     def _probe(self, name: str) -> Probe:
         try:
@@ -70,13 +81,19 @@ class Registry:
         return driver
 
     def _own(self) -> dict[str, Callable[[], Toolchain]]:
-        return {"iree": _iree, "onnxruntime": _onnxruntime, "external": lambda: _external(self._declarations)}
+        return {
+            "iree": _iree,
+            "onnxruntime": _onnxruntime,
+            "external": lambda: _external(self._declarations, self._hosts),
+        }
 
 
 @cache
 def registry() -> Registry:
-    """The drivers of this installation, with the declarations of ``declaration_folders``."""
-    return Registry(declaration_folders())
+    """The drivers of this installation, with the declarations of ``declaration_folders`` and the hosts of
+    NWMCTL_HOSTS."""
+    hosts = os.environ.get(HOSTS, "")
+    return Registry(declaration_folders(), Path(hosts) if hosts else None)
 
 
 def toolchain(name: str) -> Toolchain:
@@ -125,7 +142,8 @@ def _onnxruntime() -> Toolchain:
     return OnnxRuntime()
 
 
-def _external(declarations: tuple[Path, ...]) -> Toolchain:
+def _external(declarations: tuple[Path, ...], hosts: Path | None) -> Toolchain:
     from nwmctl.toolchains.external import External
+    from nwmctl.toolchains.external_hosts import Hosts
 
-    return External(declarations)
+    return External(declarations, Hosts(hosts))

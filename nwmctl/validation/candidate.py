@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.model import ModelContract
-from nwmctl.errors import CandidateFailedError, MissingError, NwmError
+from nwmctl.errors import CandidateFailedError, MissingError, NwmError, RemoteError
 from nwmctl.toolchains.protocol import Session, Tensors
 from nwmctl.validation.drives import OpenSession
 from nwmctl.validation.inputs import take
@@ -54,7 +54,8 @@ class Candidate:
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
         """Outputs for any number of rows, shapes and dtypes as the contract says. Raises CandidateFailedError.
 
-        MissingError passes through: a runtime that is not installed is no fault of the artifact.
+        MissingError passes through: a runtime that is not installed is no fault of the artifact. So does RemoteError:
+        a bench that went away says nothing about what it executed.
         """
         rows = len(next(iter(inputs.values())))
         if self._alone and rows > 1:
@@ -130,7 +131,9 @@ class Candidate:
             if self._session is None:
                 self._session = self.way.open()
             return self._session.run(inputs)
-        except MissingError:
+        except (MissingError, RemoteError):
+            close_quietly(self._session)
+            self._session = None
             raise
         except NwmError as problem:
             self._failure = _failed(problem.what, problem.why)

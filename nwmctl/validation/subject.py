@@ -69,11 +69,13 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """A way that exists in principle and not here. ``reason`` and ``next`` go into the evidence as they are."""
+    """A way that exists in principle and not here. ``reason`` and ``next`` go into the evidence as they are.
+    ``passing``: it is only out of reach now, so evidence without it is not kept for the next run."""
 
     label: str
     reason: str
     next: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

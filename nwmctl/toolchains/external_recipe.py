@@ -1,0 +1,118 @@
+"""What a recipe says to a declared toolchain: options read, graphs ordered, recipes worth trying.
+
+A recipe's options are the declaration's own, and for int8 the three that mean the same for every driver (see
+``graph_options``), where the declaration takes graphs that nwmctl has quantised. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nwmctl.domain.artifact import Option, Precision, Quantisation, Recipe
+from nwmctl.errors import CalibrationMismatchError, RecipeOptionError, UnsupportedRecipeError
+from nwmctl.toolchains.declaration import Declaration
+from nwmctl.toolchains.lowering import LoweringOrder
+from nwmctl.toolchains.protocol import Capability, CompileRequest, Effort
+
+TEMPLATE = "template"
+"""The recipe option that names the declaration."""
+_QUANTISATION, _KEEP, _REST = "quantisation", "keep", "rest"
+_RESTS = (Precision.FP32, Precision.FP16, Precision.BF16)
+_RANKED = (Precision.INT8, Precision.FP16, Precision.BF16, Precision.FP32)
+"""Formats by how fast hardware usually is in them."""
+_MOST = 32
+"""As many recipes of one declaration, unit and precision are worth trying at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A recipe as read: the declaration's own options, the graph that its compiler gets, the unquantised part."""
+
+    options: dict[str, Option]
+    order: LoweringOrder
+    rest: Precision
+
+
+def read(declared: Declaration, request: CompileRequest) -> Asked:
+    """Raises UnsupportedRecipeError, RecipeOptionError, CalibrationMismatchError."""
+    recipe = request.recipe
+    if request.unit not in declared.units or recipe.precision not in declared.precisions:
+        raise UnsupportedRecipeError(
+            f"the toolchain '{declared.name}' does not build {recipe.precision} for the unit '{request.unit}'",
+            why=f"it is declared for {', '.join(declared.precisions)} on {', '.join(declared.units)}",
+            next="choose another recipe for this build",
+        )
+    given = {name: value for name, value in recipe.options.items() if name != TEMPLATE}
+    order, rest = _graph(declared, recipe.precision, given)
+    for name, value in given.items():
+        if name not in declared.options or type(value) is not type(declared.options[name]):
+            listed = ", ".join(f"{key} ({type(default).__name__})" for key, default in declared.options.items())
+            raise _impossible(declared, name, f"it is {value!r}; declared are {listed or 'none'}")
+    if recipe.precision is Precision.INT8 and declared.calibrates and request.calibration is None:
+        raise CalibrationMismatchError(
+            f"'{declared.name}' needs calibration data for int8",
+            why="its program reads them, and the model package brings none",
+            next="add calibration data to the model package, or choose another recipe",
+        )
+    return Asked({**declared.options, **given}, order, rest)
+
+
+def _graph(declared: Declaration, precision: Precision, given: dict[str, Option]) -> tuple[LoweringOrder, Precision]:
+    """The graph's form; takes the options that concern it out of ``given``.
+
+    The graph stays fp32 unless the compiler takes quantised ones: it converts by itself, and a graph that is converted
+    already would hide what it does.
+    """
+    if precision is not Precision.INT8 or not declared.quantisations:
+        return LoweringOrder(Precision.FP32), Precision.FP32
+    how = given.pop(_QUANTISATION, declared.quantisations[0].value)
+    keep, rest = given.pop(_KEEP, ""), given.pop(_REST, Precision.FP32.value)
+    if how not in declared.quantisations:
+        listed = " or ".join(declared.quantisations)
+        raise _impossible(declared, _QUANTISATION, f"it is {how!r}; the declaration takes {listed}")
+    if rest not in _RESTS:
+        raise _impossible(declared, _REST, f"it is {rest!r}, it must be {', '.join(_RESTS)}")
+    if not isinstance(keep, str):
+        raise _impossible(declared, _KEEP, f"it is {keep!r}, it must be groups separated by commas")
+    groups = tuple(part.strip() for part in keep.split(",") if part.strip())
+    return LoweringOrder(Precision.INT8, quantisation=Quantisation(how), keep=groups), Precision(rest)
+
+
+def _impossible(declared: Declaration, name: str, why: str) -> RecipeOptionError:
+    return RecipeOptionError(
+        f"the recipe's option '{name}' is not possible with {declared.name}",
+        why=why,
+        next="correct the recipe or the declaration",
+    )
+
+
+def capabilities(declared: Declaration) -> Iterator[Capability]:
+    """What a declared toolchain builds."""
+    for unit in declared.units:
+        for precision in declared.precisions:
+            int8 = precision is Precision.INT8
+            forms = declared.quantisations or ((Quantisation.STATIC,) if declared.calibrates else ())
+            yield Capability(unit, precision, forms if int8 else (), int8 and bool(declared.quantisations))
+
+
+def variations(declared: Declaration, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> Iterator[Recipe]:
+    """Recipes worth trying, the most promising first. A declaration for another instruction set gives none.
+
+    Quick: one for each precision, with the declared defaults. Full: also every combination of the listed ``values``.
+    """
+    if unit not in declared.units or (instruction_sets and declared.instruction_set not in instruction_sets):
+        return
+    for precision in sorted(declared.precisions, key=_RANKED.index):
+        forms = declared.quantisations if precision is Precision.INT8 else ()
+        graphs: list[dict[str, Option]] = [{_QUANTISATION: form.value} for form in forms] or [{}]
+        names = tuple(declared.values) if effort is Effort.FULL else ()
+        # The default first: whatever comes later has to beat it.
+        choices = [dict.fromkeys((declared.options[name], *declared.values[name])) for name in names]
+        combined = itertools.islice(itertools.product(*choices), _MOST)
+        for chosen in combined:
+            for graph in graphs if effort is Effort.FULL else graphs[:1]:
+                yield Recipe(
+                    "external", precision, {TEMPLATE: declared.name, **graph, **dict(zip(names, chosen, strict=True))}
+                )
