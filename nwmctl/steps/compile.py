@@ -1,9 +1,14 @@
-"""compile: model x recipe -> artifact (payload and manifest) and its host twin."""
+"""compile: model x recipe -> artifact (payload and manifest) and its host twin.
+
+The recipe is the work order's, or the one at its rank of a search's ranking. What the compilers took (memory of all
+their processes together, processor time) is told in the summary and is no part of what is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nwmctl.compiler.build import compile_build
 from nwmctl.domain.artifact import ArtifactManifest, Recipe
@@ -16,47 +21,78 @@ from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains import surroundings
 from nwmctl.toolchains.protocol import Compiled, CompileRequest
 from nwmctl.toolchains.registry import Registry
+from nwmctl.toolchains.surroundings import Meter
 
+VERSION = 2
 _PARTS = frozenset({"card", "weights", "weights_data", "calibration"})
 """The inputs that decide an artifact, besides its recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What each process of a compiler may take: seconds, bytes of memory (all its processes together), and bytes on
+    the disk. No part of a key: they decide whether there is a result, and not which."""
+
+    timeout_s: float
+    memory_bytes: int = 8 << 30
+    scratch_bytes: int = 32 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class _Compile:
     store: ContentStore
     toolchains: Registry
-    timeout_s: float
+    bounds: Bounds
 
     def __call__(self, work: CompileWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         recipe = _recipe(work)
         progress(f"{recipe.toolchain} {recipe.precision}", -1.0)
-        with self.store.scratch() as scratch:
-            compiled = compile_build(
-                self.toolchains.get(recipe.toolchain),
-                CompileRequest(
-                    model=self.store.path(inputs["weights"]),
-                    model_digest=inputs["card"],
-                    recipe=recipe,
-                    unit=work.unit,
-                    driver=work.driver,
-                    scratch=scratch,
-                    timeout_s=self.timeout_s,
-                    data=self.store.path(inputs["weights_data"]) if "weights_data" in inputs else None,
-                    calibration=self.store.path(inputs["calibration"]) if "calibration" in inputs else None,
-                ),
-            )
+        with self.store.scratch() as scratch, surroundings.metered() as meter:
+            request = compile_request(self.store, work, recipe, inputs, scratch, self.bounds)
+            compiled = compile_build(self.toolchains.get(recipe.toolchain), request)
             outputs = self._keep(compiled, "")
             if compiled.twin is not None:
                 outputs |= self._keep(compiled.twin, "twin_")
-        return Outcome(outputs, _summary(compiled.manifest))
+        return Outcome(outputs, {**_summary(compiled.manifest), **cost(meter)})
 
     def _keep(self, compiled: Compiled, prefix: str) -> dict[str, Digest]:
         return {
             f"{prefix}payload": self.store.put_file(compiled.payload),
             f"{prefix}manifest": self.store.put_bytes(documents.encode(compiled.manifest)),
         }
+
+
+def compile_request(
+    store: ContentStore,
+    work: CompileWork,
+    recipe: Recipe,
+    inputs: Mapping[str, Digest],
+    scratch: Path,
+    bounds: Bounds,
+) -> CompileRequest:
+    """What a toolchain is asked, for an order and the parts of a model in the store."""
+    data, calibration = (
+        store.path(inputs[name]) if name in inputs else None for name in ("weights_data", "calibration")
+    )
+    return CompileRequest(
+        store.path(inputs["weights"]), inputs["card"], recipe, work.unit, work.driver, scratch, bounds.timeout_s,
+        bounds.memory_bytes, bounds.scratch_bytes, data, calibration,
+    )  # fmt: skip
+
+
+def cost(meter: Meter) -> dict[str, int | float]:
+    """What tools took, for a summary; nothing where none ran."""
+    if not meter.tools:
+        return {}
+    return {"peak_mb": round(meter.peak_bytes / 1e6, 1), "cpu_s": round(meter.cpu_s, 2)}
+
+
+def parts_of(inputs: Mapping[str, Digest]) -> dict[str, Digest]:
+    """Of a step's inputs, those that decide an artifact besides its recipe."""
+    return {name: digest for name, digest in inputs.items() if name in _PARTS}
 
 
 def resolved(
@@ -66,7 +102,7 @@ def resolved(
 
     So an artifact that a search has built is found under the same key by whoever asks for the recipe's rank.
     """
-    own = {name: digest for name, digest in inputs.items() if name in _PARTS}
+    own = parts_of(inputs)
     if work.recipe is not None:
         return work, own
     if "recipes" not in inputs:
@@ -112,10 +148,12 @@ def _summary(manifest: ArtifactManifest) -> dict[str, str | int | float | bool]:
     }
 
 
-def compile_step(store: ContentStore, toolchains: Registry, timeout_s: float) -> Step[CompileWork]:
+def compile_step(
+    store: ContentStore, toolchains: Registry, timeout_s: float, *, scratch_bytes: int = 32 << 30
+) -> Step[CompileWork]:
     """The step. Its fingerprint is the toolchain's: another compiler version is another artifact.
 
-    ``timeout_s``: seconds for each process of a compiler; no part of the key, since it decides no result.
+    ``timeout_s``, ``scratch_bytes``: see ``Bounds``.
     """
 
     def fingerprint(work: CompileWork) -> str:
@@ -124,5 +162,5 @@ def compile_step(store: ContentStore, toolchains: Registry, timeout_s: float) ->
     def resolve(work: CompileWork, inputs: Mapping[str, Digest]) -> tuple[CompileWork, Mapping[str, Digest]]:
         return resolved(store, work, inputs)
 
-    work = _Compile(store, toolchains, timeout_s)
-    return Step(StepName.COMPILE, 1, True, CompileWork, work, fingerprint, resolve)
+    work = _Compile(store, toolchains, Bounds(timeout_s, scratch_bytes=scratch_bytes))
+    return Step(StepName.COMPILE, VERSION, True, CompileWork, work, fingerprint, resolve)

@@ -91,16 +91,16 @@ class Others:
 def other_results(
     store: ContentStore, work: ValidateWork, case: Case, inputs: Mapping[str, Digest], rules: Mapping[str, Rule]
 ) -> Others:
-    """Weigh the envelopes among a validate step's inputs, and take over what was replayed."""
+    """Weigh the envelopes among a validate step's inputs, and take over what was replayed and rebuilt."""
     results: list[CheckResult] = []
     concerns: list[CheckResult] = []
     envelopes: list[Digest] = []
     for name, digest in sorted(inputs.items()):
         kind, _, judge_name = name.partition(":")
-        if kind in ("silence", "replayed"):
+        if kind in ("silence", "replayed", "rebuilt"):
             found = read_results(store, digest)
             results += found
-            concerns += found if kind == "replayed" else ()
+            concerns += found if kind != "silence" else ()
         elif kind == "envelope":
             judge = next(judge for judge in work.judges if judge.name == judge_name)
             admission = weigh_envelope(store.read(digest), judge, case, judge.checks, rules)

@@ -42,7 +42,7 @@ VERSION = 2
 _EXECUTE_VERSION = 2
 
 
-_NOT_EXECUTED = ("profile", "catalogue", "released_card", "released_weights")
+_NOT_EXECUTED = ("profile", "catalogue", "released_card", "released_weights", "rebuilt")
 """Inputs that decide nothing of what execution gives; neither do those of judges, which have a colon."""
 _EXECUTED = frozenset({Check.PARITY, Check.CLOSED_LOOP, Check.TRAP_SUITE})
 _locks: defaultdict[Digest, threading.Lock] = defaultdict(threading.Lock)
