@@ -19,7 +19,7 @@ from nwmctl.toolchains.external_recipe import Asked
 from nwmctl.toolchains.external_work import Workplace
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.inspection import Inspection, dominant
-from nwmctl.toolchains.lowering import LOWERED, Lowered
+from nwmctl.toolchains.lowering import LOWERED, LOWERED_DATA, Lowered
 from nwmctl.toolchains.manifests import Made
 from nwmctl.toolchains.process import Command, Limits
 from nwmctl.toolchains.protocol import CompileRequest
@@ -33,6 +33,8 @@ def hand_over(
 ) -> dict[str, Digest]:
     """Put every file that the programs read into their folder; returns the digests by name."""
     files = {LOWERED: lowered.path, **beside}
+    if lowered.data is not None:
+        files[LOWERED_DATA] = lowered.data
     if declared.calibrates and request.calibration is not None:
         files[CALIBRATION_FILE] = request.calibration
     for name, path in files.items():
@@ -49,7 +51,7 @@ def commands_of(declared: Declaration, request: CompileRequest, asked: Asked) ->
         "model": LOWERED,
         "payload": declared.payload,
         "precision": request.recipe.precision.value,
-        "rest": asked.rest.value,
+        "rest": asked.order.rest.value,
         "unit": request.unit,
         "driver": request.driver,
         CALIBRATION: CALIBRATION_FILE if calibrated else "",

@@ -1,25 +1,24 @@
 """What a recipe says to a declared toolchain: options read, graphs ordered, recipes worth trying.
 
-A recipe's options are the declaration's own, and for int8 the three that mean the same for every driver (see
+A recipe's options are the declaration's own, and for int8 those that mean the same for every driver (see
 ``graph_options``), where the declaration takes graphs that nwmctl has quantised. Pure.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nwmctl.domain.artifact import Option, Precision, Quantisation, Recipe
 from nwmctl.errors import CalibrationMismatchError, RecipeOptionError, UnsupportedRecipeError
 from nwmctl.toolchains.declaration import Declaration
+from nwmctl.toolchains.graph_options import QUANTISATION, graph_order, own_options
 from nwmctl.toolchains.lowering import LoweringOrder
 from nwmctl.toolchains.protocol import Capability, CompileRequest, Effort
 
 TEMPLATE = "template"
 """The recipe option that names the declaration."""
-_QUANTISATION, _KEEP, _REST = "quantisation", "keep", "rest"
-_RESTS = (Precision.FP32, Precision.FP16, Precision.BF16)
 _RANKED = (Precision.INT8, Precision.FP16, Precision.BF16, Precision.FP32)
 """Formats by how fast hardware usually is in them."""
 _MOST = 32
@@ -28,11 +27,10 @@ _MOST = 32
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A recipe as read: the declaration's own options, the graph that its compiler gets, the unquantised part."""
+    """A recipe as read: the declaration's own options, and the graph that its compiler gets."""
 
     options: dict[str, Option]
     order: LoweringOrder
-    rest: Precision
 
 
 def read(declared: Declaration, request: CompileRequest) -> Asked:
@@ -44,8 +42,8 @@ def read(declared: Declaration, request: CompileRequest) -> Asked:
             why=f"it is declared for {', '.join(declared.precisions)} on {', '.join(declared.units)}",
             next="choose another recipe for this build",
         )
-    given = {name: value for name, value in recipe.options.items() if name != TEMPLATE}
-    order, rest = _graph(declared, recipe.precision, given)
+    order, own = _graph(declared, recipe)
+    given = {name: value for name, value in own.items() if name != TEMPLATE}
     for name, value in given.items():
         if name not in declared.options or type(value) is not type(declared.options[name]):
             listed = ", ".join(f"{key} ({type(default).__name__})" for key, default in declared.options.items())
@@ -56,28 +54,22 @@ def read(declared: Declaration, request: CompileRequest) -> Asked:
             why="its program reads them, and the model package brings none",
             next="add calibration data to the model package, or choose another recipe",
         )
-    return Asked({**declared.options, **given}, order, rest)
+    return Asked({**declared.options, **given}, order)
 
 
-def _graph(declared: Declaration, precision: Precision, given: dict[str, Option]) -> tuple[LoweringOrder, Precision]:
-    """The graph's form; takes the options that concern it out of ``given``.
+def _graph(declared: Declaration, recipe: Recipe) -> tuple[LoweringOrder, Mapping[str, Option]]:
+    """The graph's form, and the options that are left.
 
     The graph stays fp32 unless the compiler takes quantised ones: it converts by itself, and a graph that is converted
     already would hide what it does.
     """
-    if precision is not Precision.INT8 or not declared.quantisations:
-        return LoweringOrder(Precision.FP32), Precision.FP32
-    how = given.pop(_QUANTISATION, declared.quantisations[0].value)
-    keep, rest = given.pop(_KEEP, ""), given.pop(_REST, Precision.FP32.value)
-    if how not in declared.quantisations:
+    if recipe.precision is not Precision.INT8 or not declared.quantisations:
+        return LoweringOrder(Precision.FP32), recipe.options
+    order = graph_order(recipe, 1, quantisation=declared.quantisations[0])
+    if order.quantisation not in declared.quantisations:
         listed = " or ".join(declared.quantisations)
-        raise _impossible(declared, _QUANTISATION, f"it is {how!r}; the declaration takes {listed}")
-    if rest not in _RESTS:
-        raise _impossible(declared, _REST, f"it is {rest!r}, it must be {', '.join(_RESTS)}")
-    if not isinstance(keep, str):
-        raise _impossible(declared, _KEEP, f"it is {keep!r}, it must be groups separated by commas")
-    groups = tuple(part.strip() for part in keep.split(",") if part.strip())
-    return LoweringOrder(Precision.INT8, quantisation=Quantisation(how), keep=groups), Precision(rest)
+        raise _impossible(declared, QUANTISATION, f"it is {order.quantisation!r}; the declaration takes {listed}")
+    return order, own_options(recipe)
 
 
 def _impossible(declared: Declaration, name: str, why: str) -> RecipeOptionError:
@@ -106,7 +98,7 @@ def variations(declared: Declaration, unit: str, instruction_sets: tuple[str, ..
         return
     for precision in sorted(declared.precisions, key=_RANKED.index):
         forms = declared.quantisations if precision is Precision.INT8 else ()
-        graphs: list[dict[str, Option]] = [{_QUANTISATION: form.value} for form in forms] or [{}]
+        graphs: list[dict[str, Option]] = [{QUANTISATION: form.value} for form in forms] or [{}]
         names = tuple(declared.values) if effort is Effort.FULL else ()
         # The default first: whatever comes later has to beat it.
         choices = [dict.fromkeys((declared.options[name], *declared.values[name])) for name in names]

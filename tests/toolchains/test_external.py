@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.errors import (
+    CalibrationMismatchError,
     CompileFailedError,
+    HostUndeclaredError,
     InspectionFailedError,
     NwmError,
     PlaceUnavailableError,
@@ -20,7 +23,9 @@ from nwmctl.errors import (
     ToolchainTimeoutError,
 )
 from nwmctl.toolchains.external import External
-from nwmctl.toolchains.protocol import Compiled, Place
+from nwmctl.toolchains.external_compile import commands_of
+from nwmctl.toolchains.external_recipe import read
+from nwmctl.toolchains.protocol import Compiled, Effort, Place
 from tests.toolchains import vendor
 from tests.toolchains.models import request
 
@@ -91,6 +96,9 @@ def test_patterns_that_match_nothing_are_no_inspection(declarations: Path, model
         pytest.param("fail", "failed with exit status 1", marks=pytest.mark.long),
         ("lie", r"exited 0 and yet said '\[E\] could not build the engine'"),
         pytest.param("nothing", "exited 0 and left no payload", marks=pytest.mark.long),
+        pytest.param("empty", "exited 0 and left no payload", marks=pytest.mark.long),
+        pytest.param("copy", "exited 0 and compiled nothing", marks=pytest.mark.long),
+        pytest.param("signal", "was ended by SIGSEGV", marks=pytest.mark.long),
     ],
 )
 def test_a_compiler_that_fails_in_its_own_way(
@@ -101,8 +109,6 @@ def test_a_compiler_that_fails_in_its_own_way(
 
 
 def test_a_compiler_that_hangs(declarations: Path, model: Path, tmp_path: Path) -> None:
-    import dataclasses
-
     ask = request(model, tmp_path / "s", "external", FP32, "npu", template="tiny", mode="hang")
     with pytest.raises(ToolchainTimeoutError, match="tiny did not end within 8 s"):
         External((declarations,)).compile(dataclasses.replace(ask, timeout_s=8.0))
@@ -148,6 +154,15 @@ def test_without_a_runtime_an_artifact_executes_on_a_bench(declarations: Path, m
         ("--level={{ level }}", "{{ ''.__class__.__mro__ }}", ToolchainTemplateError, "cannot be rendered"),
         ("name: tiny", "name: small", ToolchainTemplateError, "the two must agree"),
         ("units: [npu]", "unit: [npu]", SchemaError, "unknown key 'unit'"),
+        ("options: {level: 3", "values: {level: [high]}\noptions: {level: 3", SchemaError, "and of its type"),
+        ("options: {level: 3", "options: {model: 3", SchemaError, "'model' cannot be the name"),
+        ("run: {program", "report: ../x\nrun: {program", SchemaError, "plain path inside"),
+        (
+            "run: {program",
+            "bench: {chip: x, pattern: y, identify: {program: z, arguments: []}}\nrun: {program",
+            SchemaError,
+            "a bench needs a host",
+        ),
         ("payload: model.tiny", "payload: ../model.tiny", SchemaError, "plain file name"),
         ("version_pattern: 'tinycc (\\S+)'", "version_pattern: 'tinycc'", SchemaError, "exactly one group"),
         ("version_pattern: 'tinycc (\\S+)'", "version_pattern: 'cc9 (\\S+)'", ToolchainTemplateError, "version"),
@@ -184,5 +199,62 @@ def test_the_examples_are_sound_and_say_that_they_are_examples(model: Path, tmp_
         assert declared.description.startswith("Example")
         assert (EXAMPLES / f"{name}.yaml").read_text().startswith("# EXAMPLE")
     ask = request(model, tmp_path / "s", "external", Precision.INT8, "npu", template="example-npu", cores=8)
-    with pytest.raises(ToolchainMissingError, match="'example-npu' is not installed here"):
+    with pytest.raises(CalibrationMismatchError, match="'example-npu' needs calibration data for int8"):
         driver.compile(ask)
+    with pytest.raises(HostUndeclaredError, match="no host is called 'npu-builder'"):
+        driver.compile(dataclasses.replace(ask, calibration=model))
+    assert driver.variations("npu", (), Effort.FULL) == (), "what cannot be used is not worth trying"
+
+
+def test_the_arguments_of_the_examples(model: Path, tmp_path: Path) -> None:
+    known = External((EXAMPLES,)).declarations()
+
+    def rendered(name: str, precision: Precision, unit: str, calibration: Path | None = None, **options: str) -> str:
+        declared, scratch = known[name][0], tmp_path / f"{name}{precision}{len(options)}"
+        ask = request(model, scratch, "external", precision, unit, template=name, **options)
+        ask = dataclasses.replace(ask, calibration=calibration)
+        return "\n".join(part for argv in commands_of(declared, ask, read(declared, ask)) for part in argv)
+
+    plain = rendered("example-trtexec", FP32, "gpu")
+    assert "--fp16" not in plain
+    assert "--int8" not in plain
+    assert "--fp16" in rendered("example-trtexec", FP16, "gpu")
+    mixed = rendered("example-trtexec", Precision.INT8, "gpu", quantisation="static", rest="fp16", keep="head")
+    assert "--int8" in mixed
+    assert "--fp16" in mixed
+    with pytest.raises(RecipeOptionError, match="'quantisation' is not possible"):
+        rendered("example-trtexec", Precision.INT8, "gpu", quantisation="dynamic")
+    assert "--calibration=calibration.npz" in rendered("example-npu", Precision.INT8, "npu", model)
+    assert "--calibration" not in rendered("example-npu", FP16, "npu")
+    text = (EXAMPLES / "example-trtexec.yaml").read_text()
+    for word in ("--timingCacheFile=", "--calib=", "--dumpProfile", "--exportTimes="):
+        assert word in text
+
+
+def test_what_a_declaration_is_worth_trying(declarations: Path) -> None:
+    edit(declarations, "options: {level: 3", "values: {level: [3, 1, 5]}\noptions: {level: 3")
+    driver = External((declarations,))
+    quick = driver.variations("npu", (), Effort.QUICK)
+    assert [(each.precision, each.options) for each in quick] == [
+        (FP16, {"template": "tiny"}),
+        (FP32, {"template": "tiny"}),
+    ]
+    full = [each.options["level"] for each in driver.variations("npu", ("tiny-npu",), Effort.FULL)]
+    assert full == [3, 1, 5, 3, 1, 5], "the default comes first"
+    assert driver.variations("gpu", (), Effort.FULL) == ()
+    assert driver.variations("npu", ("sm_87",), Effort.FULL) == ()
+    assert [(each.unit, each.precision) for each in driver.probe().capabilities] == [("npu", FP32), ("npu", FP16)]
+
+
+def test_files_beside_a_declaration_go_along_and_count(declarations: Path, model: Path, tmp_path: Path) -> None:
+    (declarations / "tiny.cache").write_text("first")
+    edit(declarations, "options: {level: 3", "files: {cache: tiny.cache}\noptions: {level: 3")
+    driver, recipe = External((declarations,)), Recipe("external", FP32, {"template": "tiny"})
+    first = driver.fingerprint(recipe)
+    (declarations / "tiny.cache").write_text("second")
+    assert driver.fingerprint(recipe) != first
+    build(declarations, model, tmp_path / "s")
+    assert (tmp_path / "s" / "tiny.cache").read_text() == "second"
+    (declarations / "tiny.cache").unlink()
+    with pytest.raises(ToolchainTemplateError, match=r"tiny\.cache cannot be read"):
+        driver.fingerprint(recipe)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 COMPILER = """#!{python}
-import pathlib, sys, time
+import os, pathlib, sys, time
 arguments = dict(part.lstrip("-").partition("=")[::2] for part in sys.argv[1:])
 if "version" in arguments:
     print("tinycc 4.2 (tiny)")
@@ -18,6 +18,28 @@ if "version" in arguments:
 mode = arguments.get("mode", "work")
 if mode == "hang":
     time.sleep(600)
+if mode == "children":
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pathlib.Path(arguments["pids"]).write_text(f"{{os.getpid()}} {{child.pid}}")
+    time.sleep(600)
+if mode == "spam":
+    while True:
+        print("x" * 9999)
+if mode == "memory":
+    kept = bytearray(2 << 30)
+if mode == "disk":
+    with open("filler", "wb") as file:
+        while True:
+            file.write(b"x" * 65536)
+if mode == "signal":
+    os.kill(os.getpid(), 11)
+if mode == "empty":
+    pathlib.Path(arguments["out"]).touch()
+    sys.exit(0)
+if mode == "copy":
+    pathlib.Path(arguments["out"]).write_bytes(pathlib.Path(arguments["model"]).read_bytes())
+    sys.exit(0)
 if mode == "fail":
     sys.exit("tinycc: fatal: the graph has too many nodes")
 if mode == "lie":
@@ -49,8 +71,9 @@ precisions: [fp32, fp16]
 compile:
   program: {folder}/tinycc
   arguments: ["--model={{{{ model }}}}", "--out={{{{ payload }}}}", "--format={{{{ precision }}}}",
-              "--level={{{{ level }}}}", "{{% if mode %}}--mode={{{{ mode }}}}{{% endif %}}"]
-options: {{level: 3, mode: ""}}
+              "--level={{{{ level }}}}", "{{% if mode %}}--mode={{{{ mode }}}}{{% endif %}}",
+              "{{% if pids %}}--pids={{{{ pids }}}}{{% endif %}}"]
+options: {{level: 3, mode: "", pids: ""}}
 version: {{program: {folder}/tinycc, arguments: ["--version"]}}
 version_pattern: 'tinycc (\\S+)'
 payload: model.tiny
