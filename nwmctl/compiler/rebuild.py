@@ -68,8 +68,16 @@ def _first_difference(one: Path, two: Path) -> int:
         while True:
             a, b = left.read(_BUFFER), right.read(_BUFFER)
             if a != b:
-                shorter = min(len(a), len(b))
-                return offset + next((i for i in range(shorter) if a[i] != b[i]), shorter)
+                return offset + _common(a, b)
             if not a:
                 return -1
             offset += len(a)
+
+
+def _common(a: bytes, b: bytes) -> int:
+    """How many bytes two different pieces have in common from their beginning."""
+    low, high = 0, min(len(a), len(b)) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle)
+    return low
