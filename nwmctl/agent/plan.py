@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from nwmctl.agent.building import Made, Making, SearchOrder, Site, make_artifacts, own_rules
 from nwmctl.agent.graph import upstream
 from nwmctl.agent.judging import ask_judges, envelope_inputs, validation_inputs
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.model import ModelReference
-from nwmctl.domain.platform import Build, PlatformProfile, Variant
-from nwmctl.domain.policy import ANY_PLATFORM, FleetRules, TrustedJudge
+from nwmctl.domain.platform import PlatformProfile
+from nwmctl.domain.policy import FleetRules, TrustedJudge
 from nwmctl.domain.release import Release
 from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.work import (
     BundleWork,
-    CompileWork,
     FleetRulesWork,
     PublishWork,
     PullWork,
@@ -57,6 +57,10 @@ class PlanRequest:
     policy_signature: Digest
     judges: tuple[TrustedJudge, ...] = ()
     """Those of the policy."""
+    search: SearchOrder | None = None
+    """How much to search for recipes; None takes the profiles'."""
+    pinned: frozenset[str] = frozenset()
+    """Builds (``platform/variant/build``) whose recipes a person has pinned; nothing is searched for them."""
 
 
 def build_plan(request: PlanRequest) -> tuple[PlannedStep, ...]:
@@ -107,48 +111,31 @@ def _nothing(until: StepName, where: str) -> PlanError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """A build in its place."""
-
-    profile: PlatformProfile
-    variant: Variant
-    build: Build
-
-    @property
-    def name(self) -> str:
-        return f"{self.profile.name}/{self.variant.name}/{self.build.name}"
-
-
 def _build_part(request: PlanRequest, kind: BundleKind, pull: PlannedStep) -> list[PlannedStep]:
     release = request.release
-    compiles: dict[str, PlannedStep] = {}
-    compile_of: dict[str, str] = {}
-    users: dict[str, list[str]] = {}
     sites = [
-        _Site(request.profiles[name], variant, build)
+        Site(request.profiles[name], variant, build)
         for name in release.platforms
         for variant in request.profiles[name].variants
         for build in variant.builds
     ]
-    for site in sites:
-        step = _compile(kind, site, pull, compiles)
-        compiles.setdefault(step.id, step)
-        compile_of[site.name] = step.id
-        users.setdefault(step.id, []).append(site.name)
-    shared = [_with_reason(step, users[step.id]) for step in compiles.values()]
+    # What a rollback brings back was chosen when it was released.
+    search = request.search if kind is BundleKind.RELEASE else None
+    amounts = release.validation.amounts()
+    making = Making(request.rules, request.profile_digests, amounts, SEED, search, request.pinned)
+    made = make_artifacts(kind, sites, pull, making)
     checks: list[PlannedStep] = []
     for site in sites:
-        checks += _validate(request, kind, site, pull, compile_of[site.name])
+        checks += _validate(request, kind, site, pull, made)
     packing: list[PlannedStep] = []
     for name in release.platforms:
-        own = [(site, compile_of[site.name]) for site in sites if site.profile.name == name]
+        own = [(site, made.compiles[site.name]) for site in sites if site.profile.name == name]
         sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
         packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name), pull, own, checks)
         if kind is BundleKind.RETURN and release.fleet.factory_sequence:
             work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name)
             packing += _bundle_and_sign(request, kind, work, pull, own, checks)
-    return [*shared, *checks, *packing]
+    return [*made.steps, *checks, *packing]
 
 
 def _pull(kind: BundleKind, model: ModelReference, trusted: tuple[str, ...]) -> PlannedStep:
@@ -157,39 +144,13 @@ def _pull(kind: BundleKind, model: ModelReference, trusted: tuple[str, ...]) -> 
     return PlannedStep(f"pull/{kind}", StepName.PULL, to_plain(work), {"model": model.digest}, reason)
 
 
-def _compile(kind: BundleKind, site: _Site, pull: PlannedStep, known: dict[str, PlannedStep]) -> PlannedStep:
-    build = site.build
-    driver = site.profile.runtime_driver if build.unit == "gpu" else ""
-    recipes = tuple(to_plain(recipe) for recipe in build.recipes)
-    work = to_plain(CompileWork(build.unit, build.recipes[0], driver))
-    base = f"compile/{kind}/{build.chip}.{build.unit}"
-    for number in range(1, len(known) + 2):
-        name = base if number == 1 else f"{base}-{number}"
-        other = known.get(name)
-        if other is None or (other.parameters == work and other.adjustable == {"recipe": recipes}):
-            break
-    parts = ("card", "weights", "calibration")
-    inputs: dict[str, Digest | OutputRef] = {part: OutputRef(pull.id, part) for part in parts}
-    return PlannedStep(name, StepName.COMPILE, work, inputs, "", adjustable={"recipe": recipes})
-
-
-def _with_reason(step: PlannedStep, users: list[str]) -> PlannedStep:
-    return PlannedStep(
-        step.id, step.step, step.parameters, step.inputs, f"artifact for {', '.join(users)}", adjustable=step.adjustable
-    )
-
-
-def _validate(
-    request: PlanRequest, kind: BundleKind, site: _Site, pull: PlannedStep, compile_id: str
-) -> list[PlannedStep]:
+def _validate(request: PlanRequest, kind: BundleKind, site: Site, pull: PlannedStep, made: Made) -> list[PlannedStep]:
     """The step that gathers the evidence, behind those that ask others."""
     platform = site.profile.name
-    # Only this platform's rules: another platform's must not make this check run again.
-    rules = request.rules.platforms
-    own = {**rules.get(ANY_PLATFORM, {}), **rules.get(platform, {})}
+    own = own_rules(request.rules, platform)
     artifact: dict[str, Digest | OutputRef] = {
         **{part: OutputRef(pull.id, part) for part in ("card", "weights", "golden")},
-        **{part: OutputRef(compile_id, part) for part in ("payload", "manifest", "twin_payload", "twin_manifest")},
+        **{part: source for part, source in made.inputs(site).items() if part != "rebuilt"},
     }
     sources, where = request.release.judges, f"{kind}/{site.name}"
     asked = ask_judges(sources, request.judges, where, site.build, own, SEED, artifact)
@@ -207,12 +168,13 @@ def _validate(
             "catalogue": request.catalogue_digests[platform],
             **artifact,
             **{f"released_{part}": OutputRef(f"pull/{BundleKind.RETURN}", part) for part in ("card", "weights")},
+            **{part: source for part, source in made.inputs(site).items() if part == "rebuilt"},
             **validation_inputs(asked),
         },
         "an artifact is signed only with evidence that satisfies the policy",
         platform=platform,
         raises=amounts.orders(),
-        repair=compile_id,
+        repair=made.compiles[site.name],
     )
     return [*(each.step for each in asked), step]
 
@@ -229,7 +191,7 @@ def _bundle_and_sign(
     kind: BundleKind,
     work: BundleWork,
     pull: PlannedStep,
-    sites: list[tuple[_Site, str]],
+    sites: list[tuple[Site, str]],
     checks: list[PlannedStep],
 ) -> list[PlannedStep]:
     release, platform = request.release, work.platform

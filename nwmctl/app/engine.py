@@ -161,7 +161,9 @@ def report(run: str, plan: tuple[PlannedStep, ...], result: RunResult, events: S
 _BUILD = frozenset(
     {
         StepName.PULL,
+        StepName.SEARCH,
         StepName.COMPILE,
+        StepName.REBUILD,
         StepName.JUDGE,
         StepName.LOG_REPLAY,
         StepName.VALIDATE,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nwmctl.agent.building import SearchOrder
 from nwmctl.agent.plan import PlanRequest, build_plan
+from nwmctl.app.recipes import Pinned, pin
 from nwmctl.app.resources import templates_folder
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Check
@@ -43,6 +45,8 @@ class Project:
     policy_envelope: bytes
     chassis_template: bytes
     rules: FleetRules
+    pinned: frozenset[str] = frozenset()
+    """Builds whose recipes the release pins; they stand in ``profiles`` already."""
 
     @property
     def digest(self) -> Digest:
@@ -57,7 +61,7 @@ class Project:
         }
         return digest_bytes(canonical.encode({name: str(digest_bytes(data)) for name, data in parts.items()}))
 
-    def plan(self, store: ContentStore) -> tuple[PlannedStep, ...]:
+    def plan(self, store: ContentStore, search: SearchOrder | None = None) -> tuple[PlannedStep, ...]:
         """The whole plan; puts the documents that steps read into the store."""
         names = self.release.platforms
         request = PlanRequest(
@@ -72,6 +76,8 @@ class Project:
             policy=store.put_bytes(self.policy_bytes),
             policy_signature=store.put_bytes(self.policy_envelope),
             judges=self.policy.judges,
+            search=search,
+            pinned=self.pinned,
         )
         return build_plan(request)
 
@@ -114,18 +120,28 @@ def load_project(path: Path, platforms: Path) -> Project:
     policy = documents.decode_yaml(Policy, policy_bytes, policy_path.name)
     _refuse_unknown_judges(release, data, path.name, policy)
     rules = tightened(policy.rules(virtual=release.fleet.virtual), release.tighten.platforms, release.tighten.approvals)
+    pinned = _pinned(path, release, {name: files.profiles[name] for name in release.platforms})
     return Project(
         base=path.parent.resolve(),
         release=release,
         release_bytes=data,
-        profiles={name: files.profiles[name] for name in release.platforms},
+        profiles=pinned.profiles,
         catalogue=files.catalogue,
         policy=policy,
         policy_bytes=policy_bytes,
         policy_envelope=envelope,
         chassis_template=read_file(templates_folder() / "chassis.json.j2", "chassis template"),
         rules=rules,
+        pinned=pinned.places,
     )
+
+
+def _pinned(path: Path, release: Release, profiles: dict[str, PlatformProfile]) -> Pinned:
+    """The profiles, with the recipes that the release pins. Raises SchemaError, FileUnreadableError."""
+    if not release.recipes:
+        return Pinned(profiles, frozenset())
+    place = path.parent / release.recipes
+    return pin(read_file(place, "recipe file"), place.name, release, profiles)
 
 
 def _refuse_unknown_platforms(release: Release, data: bytes, name: str, files: PlatformFiles) -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nwmctl.agent.building import SearchOrder
 from nwmctl.agent.graph import upstream
 from nwmctl.agent.journal import fold, read_journal
 from nwmctl.agent.plan import FACTORY, restrict
@@ -49,12 +50,14 @@ class Session:
     project: Project
     path: Path
     parts: Parts
+    search: SearchOrder | None = None
+    """How much to search for recipes; None takes the profiles' or the pinned ones."""
 
     def plan(
         self, until: StepName = StepName.ROLLOUT, platforms: Iterable[str] = (), kinds: Sequence[BundleKind] = ()
     ) -> tuple[PlannedStep, ...]:
         """The plan up to the steps ``until``, for some platforms and bundle kinds (none named: all)."""
-        plan = self.project.plan(self.workspace.store())
+        plan = self.project.plan(self.workspace.store(), self.search)
         return restrict(plan, until, platforms, kinds or tuple(BundleKind))
 
     def run(self, plan: Sequence[PlannedStep], command: str, listener: Listener) -> RunReport:
@@ -68,7 +71,7 @@ class Session:
 
     def factory_plan(self) -> tuple[PlannedStep, ...]:
         """The steps that build what the factory installed in the vehicles of a virtual fleet; empty for others."""
-        plan = self.project.plan(self.workspace.store())
+        plan = self.project.plan(self.workspace.store(), self.search)
         mark = f"{StepName.SIGN}/{FACTORY}/"
         return upstream(plan, [step.id for step in plan if step.id.startswith(mark)])
 
@@ -142,6 +145,7 @@ def open_session(
     approvals: Sequence[Path] = (),
     passphrase_env: str | None = None,
     dry_run: bool = False,
+    search: SearchOrder | None = None,
 ) -> Iterator[Session]:
     """Read and check everything that the release names, then lock the workspace.
 
@@ -170,7 +174,7 @@ def open_session(
             tuple(approvals),
             settings.compile_timeout_s,
         )
-        yield Session(settings, workspace, project, path, parts)
+        yield Session(settings, workspace, project, path, parts, search)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Check(StrEnum):
     TRAP_SUITE = "trap_suite"
     LOG_REPLAY = "log_replay"
     INSTRUCTION_SET = "instruction_set"
+    REBUILD = "rebuild"
     BUDGET = "budget"
     LATENCY = "latency"
 

@@ -77,6 +77,9 @@ class Build:
     roles: tuple[Role, ...]
     recipes: tuple[Recipe, ...]
     note: str = ""
+    unlike: str = ""
+    """Another build of the variant, from whose toolchain a search for this one keeps away: one fault of a compiler must
+    not take the main and the backup."""
 
     def __post_init__(self) -> None:
         _refuse_odd_name("build", self.name)
@@ -102,6 +105,10 @@ class Variant:
         _refuse_twice("build", [build.name for build in self.builds])
         _refuse_twice("build for the role", [role for build in self.builds for role in build.roles])
         seated = {seat.role for seat in self.seats}
+        names = {build.name for build in self.builds}
+        for build in self.builds:
+            if build.unlike and (build.unlike == build.name or build.unlike not in names):
+                raise ValueError(f"the build '{build.name}' is to be unlike '{build.unlike}', which is no other build")
         for build in self.builds:
             for role in build.roles:
                 if role not in seated:

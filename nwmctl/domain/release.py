@@ -133,6 +133,8 @@ class Release:
     """Outside judges to ask, by the names under which the policy trusts them."""
     validation: Validation = field(default_factory=Validation)
     """How much is driven; what must come out of it is for the policy."""
+    recipes: str = ""
+    """A file of pinned recipes; they stand in place of the profiles', and nothing is searched for these builds."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence <= MAX_SEQUENCE:

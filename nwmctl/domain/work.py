@@ -12,7 +12,6 @@ from enum import StrEnum
 from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.bundle import BundleKind
-from nwmctl.domain.evidence import Check
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.policy import FleetRules, Rule, RuleTable, TrustedJudge
 from nwmctl.domain.release import FleetReference, Mirror, WaveSpec
@@ -58,8 +57,9 @@ class CompileWork:
 @dataclass(frozen=True, slots=True)
 class SearchWork:
     """Find recipes for one build. Inputs ``card``, ``weights``, ``golden``, ``calibration``, ``profile`` and, where
-    they exist, ``weights_data`` and ``unlike``: the ranked recipes of the build from which this one is to differ in
-    toolchain. ``rules`` are the platform's. ``most_s``: seconds after which no further candidate is begun, 0 for no
+    they exist, ``weights_data`` and ``unlike``: the ranked recipes of the build from whose toolchain this one keeps
+    away; ``avoid`` names toolchains to keep away from where that build's recipes are known now. ``rules`` are the
+    platform's. ``most_s``: seconds after which no further candidate is begun, 0 for no
     such limit."""
 
     effort: str
@@ -67,18 +67,21 @@ class SearchWork:
     variant: str
     build: str
     driver: str
-    rules: dict[Check, Rule]
+    rules: dict[str, Rule]
     amounts: Amounts
     seed: int
     most_s: float = 0.0
+    avoid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildWork:
     """Compile once more in another folder and compare. Inputs as those of the compile step, and its outputs
-    ``payload``, ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``."""
+    ``payload``, ``manifest`` and, where they exist, ``twin_payload``, ``twin_manifest``. The recipe is the manifest's:
+    the agent may have chosen another than the first."""
 
-    compile: CompileWork
+    unit: str
+    driver: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nwmctl.domain.amounts import Validation
 from nwmctl.domain.artifact import ArtifactManifest, Port, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget, ChassisFile, Payload
 from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
@@ -115,7 +116,10 @@ SAMPLES: tuple[object, ...] = (
         (
             Variant(
                 "single", "single", (Seat(Role.MAIN, "chip", 2, "a report", Confidence.ASSUMED),),
-                (Build("gpu", "chip", "gpu", (Role.MAIN,), (RECIPE,), "a note"),), "a report", Confidence.DERIVED,
+                (
+                    Build("gpu", "chip", "gpu", (Role.MAIN,), (RECIPE,), "a note", "cpu"),
+                    Build("cpu", "chip", "cpu", (), (RECIPE,)),
+                ), "a report", Confidence.DERIVED,
             ),
         ),
         Budget(figure(50.0, "ms"), figure(4096.0, "MB"), figure(0.5, "share")), Slots("/a", "/b"), "540.4.0",
@@ -142,6 +146,7 @@ SAMPLES: tuple[object, ...] = (
             ),
             JudgeSource("far", file="far/{artifact}.json"), JudgeSource("logs", log="drives.parquet"),
         ),
+        Validation("full"), "recipes.yaml",
     ),
     BundleManifest(
         "nwm-9", BundleKind.RETURN, 21, "nt9", "nt90", ("single",), digest("card"), "2.5", digest("policy"),
