@@ -15,12 +15,21 @@ from typing import Protocol
 from nwmctl.compiler.search_rank import Speed, Tried, best_of, contenders, ranked, safety
 from nwmctl.compiler.space import Space, recipe_key, said
 from nwmctl.domain.artifact import Precision, Quantisation, Recipe
+from nwmctl.domain.measurement import Latency
 
 _MIXED_TRIES = 3
 _TIGHTER = 0.7
 """Errors of groups do not add up: where an assignment fails in the artifact, the next one gets this much less room."""
 _HALF = 0.5
 _SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A candidate's part in a comparison side by side."""
+
+    speed: Speed
+    latency: Latency | None = None
 
 
 class World(Protocol):
@@ -39,7 +48,7 @@ class World(Protocol):
         of the margins); None where there is none."""
         ...
 
-    def compare(self, finalists: Sequence[Tried]) -> Mapping[str, Speed]:
+    def compare(self, finalists: Sequence[Tried]) -> Mapping[str, Compared]:
         """Measured beside one another, by ``recipe_key``; empty where nothing can be measured."""
         ...
 
@@ -163,7 +172,8 @@ def _try(recipe: Recipe, forecast: Speed | None, place: int, world: World, found
     tried = replace(world.evaluate(recipe), place=place)
     found.tried.append(tried)
     found.spent += tried.seconds
-    world.note(f"{said(recipe)}: {tried.words}")
+    took = f"; {tried.speed.ms:.3g} {tried.speed.unit} ({tried.speed.obtained})" if tried.speed else ""
+    world.note(f"{said(recipe)}: {tried.words}{took}")
     return tried
 
 
@@ -216,10 +226,7 @@ def _settle(world: World, found: Found) -> None:
     finalists = contenders(found.tried)
     if len(finalists) > 1:
         settled = world.compare(finalists)
-        found.tried = [
-            replace(each, speed=settled[recipe_key(each.recipe)]) if recipe_key(each.recipe) in settled else each
-            for each in found.tried
-        ]
+        found.tried = [_updated(each, settled.get(recipe_key(each.recipe))) for each in found.tried]
     order, found.ties = ranked(found.tried)
     while order:
         reason = world.examine(order[0])
@@ -229,3 +236,7 @@ def _settle(world: World, found: Found) -> None:
         world.note(f"{said(order[0].recipe)} was the fastest and fails its last check: {reason}")
         order = order[1:]
     found.order = tuple(order)
+
+
+def _updated(tried: Tried, settled: Compared | None) -> Tried:
+    return tried if settled is None else replace(tried, speed=settled.speed, latency=settled.latency or tried.latency)

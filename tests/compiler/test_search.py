@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwmctl.compiler.search import Found, Limits, search
+from nwmctl.compiler.search import Compared, Found, Limits, search
 from nwmctl.compiler.search_rank import TIE, Speed, Tried, ranked, safety
 from nwmctl.compiler.space import Offer, Space, make_space, recipe_key, said
 from nwmctl.domain.artifact import Precision, Recipe
@@ -62,7 +62,7 @@ class FakeWorld:
         fitting = [size for size in self.kept if size <= room]
         return self.kept[max(fitting)] if fitting else None
 
-    def compare(self, finalists: Sequence[Tried]) -> Mapping[str, Speed]:
+    def compare(self, finalists: Sequence[Tried]) -> Mapping[str, Compared]:
         self.compared.append([recipe_key(each.recipe) for each in finalists])
         return {}
 
