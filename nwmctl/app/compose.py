@@ -21,6 +21,7 @@ from nwmctl.steps.judge import judge_step
 from nwmctl.steps.log_replay import log_replay_step
 from nwmctl.steps.publish import publish_step
 from nwmctl.steps.pull import pull_step
+from nwmctl.steps.rebuild import rebuild_step
 from nwmctl.steps.rollout import rollout_step
 from nwmctl.steps.sign import sign_step
 from nwmctl.steps.stage import StageSetting, stage_step
@@ -67,6 +68,7 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
     return {
         StepName.PULL: pull_step(store, workspace.root / "incoming", project.base, parts.sleep),
         StepName.COMPILE: compile_step(store, toolchains, parts.compile_timeout_s),
+        StepName.REBUILD: rebuild_step(store, toolchains, parts.compile_timeout_s, parts.clock, parts.sleep),
         StepName.JUDGE: judge_step(store, project.base),
         StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),
         StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
