@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nwmctl.domain.artifact import Option, Precision, RuntimeNeeds
 from nwmctl.domain.digest import Digest
-from nwmctl.errors import CompileFailedError, ToolchainTemplateError
+from nwmctl.errors import CompileFailedError, PayloadUnchangedError, ToolchainTemplateError
 from nwmctl.toolchains.declaration import CALIBRATION, Declaration, render
 from nwmctl.toolchains.external_recipe import Asked
 from nwmctl.toolchains.external_work import Workplace
@@ -85,7 +85,7 @@ def refuse_no_work(declared: Declaration, payload: Path | None, given: Mapping[s
         )
     same = [name for name, digest in given.items() if digest == file_digest(payload)]
     if same:
-        raise CompileFailedError(
+        raise PayloadUnchangedError(
             f"{declared.name} exited 0 and compiled nothing",
             why=f"its payload is '{same[0]}' as it was given, byte for byte",
             next="look at the toolchain's own messages, and correct its declaration",
