@@ -18,7 +18,6 @@ from nwmctl.compiler.cost_forms import (
     ASSUMED,
     ASSUMED_ERROR,
     BANDWIDTH_EFFICIENCY,
-    INTERPRETERS,
     assumed_rates,
     efficiency,
     forms_of,
@@ -58,9 +57,8 @@ def predict(
     ``fit`` is used where it is of this chip and knows this toolchain and unit. ``found``: the precision that was read
     out of the artifact, where it is built already; it decides which peak products are measured against.
     """
-    forms = forms_of(recipe)
     of_chip = fit if fit is not None and fit.chip == chip.name else None
-    work = work_of(count, forms, recipe.toolchain in INTERPRETERS, of_chip.cache_bytes if of_chip else None)
+    work = work_of(count, recipe, unit, of_chip.cache_bytes if of_chip else None)
     fitted = _fitted(of_chip, recipe, unit) if of_chip else None
     known = fitted if fitted and not _lacking(work, fitted) else _assumed(chip, unit, recipe, work, found)
     lacking = _lacking(work, known)

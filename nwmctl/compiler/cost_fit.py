@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nwmctl.compiler.cost_forms import INTERPRETERS, assumed_rates, efficiency, forms_of, own_options
-from nwmctl.compiler.cost_work import INDEX, NAMES, Floats, Work, slopes, times, work_of
+from nwmctl.compiler.cost_forms import ASSUMED_ERROR, assumed_rates, efficiency, own_options
+from nwmctl.compiler.cost_work import INDEX, NAMES, Floats, Work, times, work_of
 from nwmctl.compiler.graph import GraphCount
 from nwmctl.domain.artifact import Option, Recipe
 from nwmctl.domain.figure import Obtained
@@ -26,6 +27,9 @@ _NOISE = 0.08
 _LOOSE, _TIGHT = 1.5, 0.4
 """How far a constant may lie from its start value: for a toolchain, and for one set of its options."""
 _ROUNDS = 40
+_KNEE = 3.0
+"""From so many times the noise on a point is an outlier."""
+_STUCK = 1e6
 _START_TERA, _START_GB = 0.05, 10.0
 """Where the search for constants begins: one core of any machine of today. Not a claim about a chip."""
 
@@ -62,7 +66,7 @@ def fit(
     tables: dict[tuple[str, str], list[_Point]] = {}
     for each in measured:
         recipe = each.recipe
-        work = work_of(each.count, forms_of(recipe), recipe.toolchain in INTERPRETERS, cache_bytes)
+        work = work_of(each.count, recipe, each.unit, cache_bytes)
         point = _Point(each.model, options_text(own_options(recipe)), work, each.ms)
         tables.setdefault((recipe.toolchain, each.unit), []).append(point)
     found: list[Constants] = []
@@ -121,18 +125,20 @@ def _constants(
 
 
 def _unseen(points: list[_Point], start: Floats) -> list[tuple[float, _Point]]:
-    """Every point with the logarithm of its ratio to the prediction of a fit without its model; nothing where all
-    points are of one model."""
+    """Points with the logarithm of their prediction over the measurement, predicted by a fit that has not seen their
+    model (of a single model: that has not seen the point). Those that need what no other point shows are left out."""
+    models = sorted({point.model for point in points})
+    several = len(models) > 1
     found = []
-    for model in sorted({point.model for point in points}):
-        rest = [point for point in points if point.model != model]
-        if not rest:
-            return []
-        together = _solve(rest, start, _LOOSE)
+    for unseen in models if several else range(len(points)):
+        kept = [each for i, each in enumerate(points) if (each.model if several else i) != unseen]
+        gone = [each for i, each in enumerate(points) if (each.model if several else i) == unseen]
+        shown = frozenset[str]().union(*(each.work.names for each in kept))
+        together = _solve(kept, start, _LOOSE) if kept else start
         by_options: dict[str, Floats] = {}
-        for point in (each for each in points if each.model == model):
+        for point in (each for each in gone if each.work.names <= shown):
             if point.options not in by_options:
-                own = [each for each in rest if each.options == point.options]
+                own = [each for each in kept if each.options == point.options]
                 by_options[point.options] = _solve(own, together, _TIGHT) if own else together
             predicted = times(point.work, by_options[point.options]).ms
             found.append((float(np.log(predicted / point.ms)), point))
@@ -140,8 +146,6 @@ def _unseen(points: list[_Point], start: Floats) -> list[tuple[float, _Point]]:
 
 
 def _error(entries: Sequence[tuple[float, _Point]]) -> PredictionError:
-    from nwmctl.compiler.cost_forms import ASSUMED_ERROR
-
     if not entries:
         return ASSUMED_ERROR
     factors = np.exp(np.abs([entry[0] for entry in entries])) - 1.0
@@ -149,42 +153,81 @@ def _error(entries: Sequence[tuple[float, _Point]]) -> PredictionError:
     return PredictionError(len(entries), len({entry[1].model for entry in entries}), min(median, worst), worst)
 
 
+class _Stack:
+    """All pieces of work of several points in one set of arrays."""
+
+    def __init__(self, points: Sequence[_Point]) -> None:
+        self.goals = np.log([point.ms for point in points])
+        self._works = [point.work for point in points]
+        self._owner = np.repeat(np.arange(len(points)), [len(work.layer) for work in self._works])
+        cached = np.repeat([work.cached for work in self._works], [len(work.layer) for work in self._works])
+        self._weights = np.where(cached, INDEX[Rate.CACHED], INDEX[Rate.WEIGHTS])
+        self._table = {
+            name: np.concatenate([getattr(work, name) for work in self._works])
+            for name in ("launches", "operations", "roof", "weight_bytes", "activation_bytes", "converted", "form")
+        }
+
+    def totals(self, constants: Floats) -> Floats:
+        """Milliseconds of each point."""
+        return self._evaluate(constants)[0]
+
+    def linear(self, constants: Floats) -> tuple[Floats, Floats]:
+        """Logarithms of predicted over measured, and how they change with the logarithm of each constant."""
+        totals, parts = self._evaluate(constants)
+        slope = np.zeros((len(totals), len(NAMES)))
+        for index, ms in parts:
+            np.add.at(slope, (self._owner, index), ms)
+        slope[:, INDEX[Rate.CALL]] += constants[INDEX[Rate.CALL]] / 1e3
+        return np.log(totals) - self.goals, slope / totals[:, None]
+
+    def _evaluate(self, constants: Floats) -> tuple[Floats, list[tuple[NDArray[np.int64], Floats]]]:
+        table, count = self._table, len(self._owner)
+        launch = table["launches"] * constants[INDEX[Rate.KERNEL]] / 1e3
+        arithmetic = table["operations"] / constants[table["roof"]] / 1e6
+        weights = table["weight_bytes"] / constants[self._weights] / 1e6
+        activations = table["activation_bytes"] / constants[INDEX[Rate.ACTIVATIONS]] / 1e6
+        conversion = table["converted"] / constants[table["form"]] / 1e6
+        computing = arithmetic > weights + activations
+        each = launch + np.maximum(arithmetic, weights + activations) + conversion
+        totals = np.bincount(self._owner, each, len(self._works)) + constants[INDEX[Rate.CALL]] / 1e3
+        # Times rise with their constant, rates make times fall.
+        parts = [
+            (np.full(count, INDEX[Rate.KERNEL]), launch),
+            (table["roof"], np.where(computing, -arithmetic, 0.0)),
+            (self._weights, np.where(computing, 0.0, -weights)),
+            (np.full(count, INDEX[Rate.ACTIVATIONS]), np.where(computing, 0.0, -activations)),
+            (table["form"], -conversion),
+        ]
+        return totals, parts
+
+
 def _solve(points: Sequence[_Point], start: Floats, width: float) -> Floats:
     """The constants in best agreement with the points: damped Gauss-Newton on logarithms."""
-    origin = np.log(start)
-    held = origin.copy()
-    goals = np.log([point.ms for point in points])
-    damping, cost = 1e-3, np.inf
+    stack, origin = _Stack(points), np.log(start)
+
+    def cost(held: Floats) -> float:
+        size = np.abs(np.log(stack.totals(np.exp(held))) - stack.goals) / _NOISE
+        huber = np.where(size <= _KNEE, size**2 / 2, _KNEE * (size - _KNEE / 2))
+        return float(huber.sum() + ((held - origin) ** 2).sum() / (2 * width**2))
+
+    held, least, damping = origin.copy(), cost(origin), 1e-3
     for _ in range(_ROUNDS):
-        residual, jacobian = _linear(points, np.exp(held), goals)
-        weight = 1.0 / np.maximum(1.0, np.abs(residual) / (3.0 * _NOISE)) / _NOISE**2
-        drawn = (held - origin) / width**2
+        residual, jacobian = stack.linear(np.exp(held))
+        weight = 1.0 / np.maximum(1.0, np.abs(residual) / (_KNEE * _NOISE)) / _NOISE**2
         hessian = jacobian.T @ (weight[:, None] * jacobian) + np.eye(len(NAMES)) / width**2
-        gradient = jacobian.T @ (weight * residual) + drawn
-        new = held - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-        tried = _cost(points, new, goals, origin, width)
-        if tried < cost - 1e-9:
-            held, cost, damping = new, tried, max(1e-6, damping / 3.0)
-        elif damping > 1e6:
-            break
-        else:
+        gradient = jacobian.T @ (weight * residual) + (held - origin) / width**2
+        while damping < _STUCK:
+            new = held - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+            tried = cost(new)
+            if tried < least:
+                break
             damping *= 4.0
+        else:
+            break
+        gained, held, least, damping = least - tried, new, tried, max(1e-6, damping / 3.0)
+        if gained < 1e-6 * least:
+            break
     return np.exp(held)
-
-
-def _linear(points: Sequence[_Point], constants: Floats, goals: Floats) -> tuple[Floats, Floats]:
-    """Logarithms of predicted over measured, and how they change with the logarithm of each constant."""
-    found = [times(point.work, constants) for point in points]
-    totals = np.array([each.ms for each in found])
-    jacobian = np.array([slopes(point.work, each) for point, each in zip(points, found, strict=True)])
-    return np.log(totals) - goals, jacobian / totals[:, None]
-
-
-def _cost(points: Sequence[_Point], held: Floats, goals: Floats, origin: Floats, width: float) -> float:
-    residual = np.log([times(point.work, np.exp(held)).ms for point in points]) - goals
-    size, knee = np.abs(residual) / _NOISE, 3.0
-    huber = np.where(size <= knee, size**2 / 2, knee * (size - knee / 2))
-    return float(huber.sum() + ((held - origin) ** 2).sum() / (2 * width**2))
 
 
 def _rounded(value: float) -> float:

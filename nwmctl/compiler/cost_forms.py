@@ -19,6 +19,9 @@ GRAPH_OPTIONS = frozenset({"quantisation", "keep", "rest", "fp16_scope"})
 INTERPRETERS = frozenset({"onnxruntime"})
 """Toolchains that run a graph's nodes as kernels of their own and fuse little more than a bias."""
 
+_CONVERTING = frozenset({"onnxruntime", "openvino"})
+"""Runtimes that turn half-precision weights into what the host multiplies, once, when they load an artifact."""
+
 ASSUMED = "assumed"
 """The word for constants that nobody has measured."""
 ASSUMED_ERROR = PredictionError(0, 0, 1.0, 3.0)
@@ -92,6 +95,12 @@ def machine_precision(toolchain: str, unit: str, form: Form, options: Mapping[st
         scalar = toolchain == "iree" and (unit == "gpu" or not options.get("data_tiling"))
         return Precision.FP32 if scalar else Precision.INT8
     return Precision(form.value)
+
+
+def held_bytes(toolchain: str, unit: str, form: Form) -> int:
+    """Bytes that one weight takes while the artifact runs."""
+    halves = form in (Form.FP16, Form.BF16)
+    return 4 if halves and unit == HOST_UNIT and toolchain in _CONVERTING else form.weight_bytes
 
 
 def efficiency(unit: str) -> float:

@@ -8,20 +8,20 @@ Pure; arrays have one entry for each piece of work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nwmctl.compiler.cost_forms import Forms
+from nwmctl.compiler.cost_forms import INTERPRETERS, Forms, forms_of, held_bytes
 from nwmctl.compiler.graph import GraphCount, Kind, NodeCount
+from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.prediction import Form, Rate
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_TIMES = (Rate.CALL, Rate.KERNEL)
 NAMES: tuple[str, ...] = (
     *(str(rate) for rate in Rate),
     *(f"product {form}" for form in Form),
@@ -90,10 +90,12 @@ class Times:
         return self.call + float(self.each.sum())
 
 
-def work_of(count: GraphCount, forms: Forms, interpreted: bool, cache_bytes: int | None) -> Work:
-    """The pieces of work of a graph. ``interpreted``: nodes stay kernels of their own, except for biases."""
+def work_of(count: GraphCount, recipe: Recipe, unit: str, cache_bytes: int | None) -> Work:
+    """The pieces of work of a graph that is built by ``recipe`` for ``unit``."""
+    forms, interpreted = forms_of(recipe), recipe.toolchain in INTERPRETERS
+    held = {form: held_bytes(recipe.toolchain, unit, form) for form in Form}
     layers = {name: index for index, name in enumerate(count.layers)}
-    rows = [_piece(node, forms, interpreted) for node in count.nodes]
+    rows = [_piece(node, forms, interpreted, held) for node in count.nodes]
     table = np.array(rows, np.float64).reshape(len(rows), 7)
     total = float(table[:, 3].sum())
     return Work(
@@ -110,9 +112,9 @@ def work_of(count: GraphCount, forms: Forms, interpreted: bool, cache_bytes: int
     )
 
 
-def _piece(node: NodeCount, forms: Forms, interpreted: bool) -> tuple[float, ...]:
+def _piece(node: NodeCount, forms: Forms, interpreted: bool, held: Mapping[Form, int]) -> tuple[float, ...]:
     form = forms.of(node)
-    fused = node.bias if interpreted else node.fusable
+    fused = node.plain if interpreted else node.fusable
     product = node.kind is Kind.PRODUCT
     roof = f"product {form}" if product else str(_RATE_OF[node.kind])
     operations = node.flops if node.kind is not Kind.COPY else node.writes
@@ -121,7 +123,7 @@ def _piece(node: NodeCount, forms: Forms, interpreted: bool) -> tuple[float, ...
     between = Form.FP16 if forms.wide else Form.FP32
     multiplies = product or node.kind is Kind.ATTENTION
     converted = node.reads + node.writes if multiplies and form not in (between, Form.WEIGHTS) else 0
-    size = form.weight_bytes if product else forms.activation_bytes
+    size = held[form] if product else forms.activation_bytes
     return (
         float(not fused), float(operations), INDEX[roof], float(size * node.weights),
         float(forms.activation_bytes * moved), float(converted), INDEX[f"convert {form}"],
@@ -141,27 +143,9 @@ def times(work: Work, constants: Floats) -> Times:
     )
 
 
-def slopes(work: Work, found: Times) -> Floats:
-    """How the total in ms changes with the logarithm of each constant."""
-    slope = np.zeros(len(NAMES))
-    slope[INDEX[Rate.CALL]] += found.call
-    slope[INDEX[Rate.KERNEL]] += found.launch.sum()
-    computing = found.arithmetic > found.memory
-    np.add.at(slope, work.roof[computing], -found.arithmetic[computing])
-    slope[INDEX[Rate.CACHED if work.cached else Rate.WEIGHTS]] -= found.weights[~computing].sum()
-    slope[INDEX[Rate.ACTIVATIONS]] -= found.activations[~computing].sum()
-    np.add.at(slope, work.form, -found.conversion)
-    return slope
-
-
 def vector(*tables: Mapping[str, float]) -> Floats:
-    """Constants by name as an array; what no table names is not a number."""
+    """Constants by name as an array. What no table names is 1: only for work that does not need it (see ``names``)."""
     merged: dict[str, float] = {}
     for table in tables:
         merged.update(table)
-    return np.array([merged.get(name, np.nan) for name in NAMES])
-
-
-def names_of(indices: Sequence[int]) -> tuple[str, ...]:
-    """The constants' names."""
-    return tuple(NAMES[index] for index in indices)
+    return np.array([merged.get(name, 1.0) for name in NAMES])

@@ -34,7 +34,15 @@ _COPIES = frozenset(
 )
 _WHOLE = frozenset({"Softmax", "LayerNormalization", "RMSNormalization", "CumSum", "TopK", "ArgMax"})
 """Nodes that look at a whole row before they can write its first element."""
-_PER_ELEMENT: Mapping[str, int] = {"Softmax": 5, "LayerNormalization": 8, "Gelu": 8, "Sigmoid": 4, "Tanh": 4, "Exp": 2}
+_PER_ELEMENT: Mapping[str, int] = {
+    "Softmax": 5,
+    "LayerNormalization": 8,
+    "Gelu": 8,
+    "Sigmoid": 4,
+    "Tanh": 4,
+    "Exp": 2,
+    "Erf": 4,
+}
 """Operations per output element; one where nothing is listed."""
 
 _FLOATS = (1, 10, 11, 16)
@@ -62,8 +70,8 @@ class NodeCount:
     """One node, in elements. ``flops`` counts a multiply-add as two; ``reads`` and ``writes`` are activations only.
 
     ``rows``: of a product, how many rows share one read of the weights; 0 otherwise. ``fusable``: elementwise, and its
-    ``chained`` elements come from one node that nobody else reads, so that a compiler can do both at once; ``bias`` if
-    that node is a product and the other operand a constant.
+    ``chained`` elements come from one node that nobody else reads, so that a compiler can do both at once; ``plain``:
+    so plain a case (a bias, a Gelu written out) that interpreters of graphs do it too.
     """
 
     name: str
@@ -76,7 +84,7 @@ class NodeCount:
     writes: int
     rows: int = 0
     fusable: bool = False
-    bias: bool = False
+    plain: bool = False
     chained: int = 0
 
 
@@ -192,11 +200,11 @@ def count_lowered(path: Path) -> GraphCount:
         )
         name, kind = node.name or f"{node.op_type}_{index}", _kind(node, weights.keys())
         held = sum(weights[name] for name in own)
-        fusable, bias, chained = chains.of(node, kind)
+        fusable, plain, chained = chains.of(node, kind)
         nodes.append(
             NodeCount(
                 name, node.op_type, layer_of(name), kind, _flops(node, shapes), held, reads, writes,
-                _rows(node, shapes) if kind is Kind.PRODUCT else 0, fusable, bias, chained,
+                _rows(node, shapes) if kind is Kind.PRODUCT else 0, fusable, plain, chained,
             )
         )  # fmt: skip
     return GraphCount(tuple(nodes), sum(weights.values()))
@@ -210,9 +218,10 @@ class _Chains:
         self.readers = Counter(name for node in graph.node for name in node.input)
         self.readers.update(value.name for value in graph.output)
         self.makers = {name: node for node in graph.node for name in node.output}
+        self.gelus = self._gelus(graph)
 
     def of(self, node: Any, kind: Kind) -> tuple[bool, bool, int]:
-        """Whether it can be fused, whether an interpreter would do so too, and the elements that it then gets."""
+        """Whether it can be fused, whether interpreters do so too, and the elements that it then gets."""
         if kind is not Kind.ELEMENTS:
             return False, False, 0
         own = self.shapes.get(node.output[0], ())
@@ -222,8 +231,20 @@ class _Chains:
                 continue
             others = [other for other in node.input if other != name]
             bias = maker.op_type in _PRODUCTS and all(other in self.weights for other in others)
-            return True, bias, math.prod(own)
+            return True, bias or node.name in self.gelus, math.prod(own)
         return False, False, 0
+
+    def _gelus(self, graph: Any) -> frozenset[str]:
+        """Names of the nodes from Erf on in every Gelu that is written out as Div, Erf, Add, Mul, Mul."""
+        users = {name: node for node in graph.node for name in node.input if self.readers[name] == 1}
+        found: set[str] = set()
+        for node in (each for each in graph.node if each.op_type == "Erf"):
+            chain = [node]
+            while len(chain) < 4 and chain[-1].output[0] in users:
+                chain.append(users[chain[-1].output[0]])
+            if [each.op_type for each in chain] == ["Erf", "Add", "Mul", "Mul"]:
+                found.update(each.name for each in chain)
+        return frozenset(found)
 
     def _maker(self, name: str) -> Any:
         """The node that wrote a tensor for one reader alone, through whatever only renames it."""
