@@ -70,6 +70,7 @@ class LoweringOrder:
 
     ``quantisation`` quantises all groups but those of ``keep``, in ``integers``; ``rest`` is what the products that
     stay float are computed in (fp16 is cast in the graph, bf16 is the compiler's to do). For ``weights`` that is all.
+    ``merge``: products that read the same tensor become one; whether that pays is the compiler's, see ``optimising``.
     """
 
     precision: Precision
@@ -79,6 +80,7 @@ class LoweringOrder:
     keep: tuple[str, ...] = ()
     integers: Integers = Integers.SIGNED
     rest: Precision = Precision.FP32
+    merge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def lower(files: GraphFiles, scratch: Path, order: LoweringOrder, limits: Limits
 
     command = Command(
         "the lowering of the graph",
-        python_module("nwmctl.toolchains.lowering_child", json.dumps(_order(files, order, limits))),
+        python_module("nwmctl.toolchains.lowering_child", json.dumps(child_order(files, order, limits))),
         scratch,
         limits,
         own_path(),
@@ -135,6 +137,11 @@ def lower(files: GraphFiles, scratch: Path, order: LoweringOrder, limits: Limits
         if refused is None:
             raise
         raise refused from problem
+    return read_lowered(scratch)
+
+
+def read_lowered(scratch: Path) -> Lowered:
+    """What the child left in its folder."""
     report = json.loads((scratch / REPORT).read_text("utf-8"))
     data = scratch / LOWERED_DATA
     return Lowered(
@@ -149,8 +156,8 @@ def lower(files: GraphFiles, scratch: Path, order: LoweringOrder, limits: Limits
     )
 
 
-def _order(files: GraphFiles, order: LoweringOrder, limits: Limits) -> dict[str, object]:
-    """The child's order. None of it reaches the graph but what ``order`` says."""
+def child_order(files: GraphFiles, order: LoweringOrder, limits: Limits) -> dict[str, object]:
+    """What the child is told. None of it reaches the graph but what ``order`` says."""
     return {
         # Resolved names of folders, and the last part as it is: a link in place of the weights is refused there.
         "model": str(files.model.resolve()),
@@ -163,6 +170,7 @@ def _order(files: GraphFiles, order: LoweringOrder, limits: Limits) -> dict[str,
         "keep": list(order.keep),
         "integers": order.integers.value,
         "rest": order.rest.value,
+        "merge": order.merge,
         "memory_bytes": limits.memory_bytes,
         "fold_with_weights": FOLD_WITH_WEIGHTS,
         "external_above": EXTERNAL_ABOVE,

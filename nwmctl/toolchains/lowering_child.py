@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     """Lower what ``argv[0]`` orders, in the working directory. 3 where the graph or the data is at fault."""
     order = json.loads(argv[0])
     try:
-        _lower(order)
+        lower_here(order)
     except Refused as problem:
         problem.write(Path())
         sys.stderr.write(f"refused: {problem.why}\n")
@@ -43,18 +43,18 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _lower(order: dict[str, Any]) -> None:
+def lower_here(order: dict[str, Any]) -> None:
+    """Lower in the working directory what ``lowering.child_order`` says. Raises Refused."""
     precision, scope = Precision(order["precision"]), Scope(order["scope"])
     how = Quantisation(order["quantisation"]) if order["quantisation"] else None
     source = read_source(Path(order["model"]), Path(order["data"]) if order["data"] else None)
     _refuse_too_large(source, order)
-    before = operators(source.proto)
     prepare(source.proto, order["batch"])
-    model = _fold(source, order["fold_with_weights"])
+    model, before = _fold(source, order["fold_with_weights"])
     _tidy(model)
-    _optimise(model)
-    from nwmctl.toolchains import quantising
+    from nwmctl.toolchains import optimising, quantising
 
+    optimising.optimise(model, order["merge"])
     groups = quantising.groups(model)
     if how is not None:
         _quantise(model, how, order)
@@ -70,8 +70,9 @@ def _lower(order: dict[str, Any]) -> None:
     Path(REPORT).write_text(json.dumps({**said, "before": before, "groups": groups}), "utf-8")
 
 
-def _fold(source: Source, with_weights: int) -> ir.Model:
-    """Constants folded and redundant nodes removed, by onnxruntime's hardware-independent passes."""
+def _fold(source: Source, with_weights: int) -> tuple[ir.Model, dict[str, int]]:
+    """Constants folded and redundant nodes removed, by onnxruntime's hardware-independent passes; and the operators
+    that there were before."""
     try:
         model = ir.from_proto(source.proto)
         for name, tensor in source.outside.items():
@@ -82,6 +83,7 @@ def _fold(source: Source, with_weights: int) -> ir.Model:
             ir.external_data.load_to_model(model)
         proto = ir.to_proto(model)
         onnx.checker.check_model(proto)
+        before = operators(onnx.shape_inference.infer_shapes(proto))
     except Refused:
         raise
     except Exception as problem:  # the checker's, protobuf's and onnx_ir's errors have no common family
@@ -90,7 +92,7 @@ def _fold(source: Source, with_weights: int) -> ir.Model:
     del proto, model
     folded = ir.load(_FOLDED)
     _put_back(folded, aside)
-    return folded
+    return folded, before
 
 
 def _run_passes(graph: bytes) -> None:
@@ -146,10 +148,6 @@ def _tidy(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         node.doc_string = None
         node.metadata_props.clear()
-
-
-def _optimise(model: ir.Model) -> None:
-    """See ``optimising``."""
 
 
 def _quantise(model: ir.Model, how: Quantisation, order: dict[str, Any]) -> None:

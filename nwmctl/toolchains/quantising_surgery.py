@@ -64,8 +64,9 @@ def to_int8(weights: Array, axis: int, most: int) -> Array:
 def activation_scale(span: Range, integers: Integers) -> tuple[np.float32, int]:
     """Scale and zero point of an activation. Zero itself is exact, as padding and Relu need it."""
     least, most = (-128, 127) if integers is Integers.SIGNED else (0, 255)
-    width = span.high - span.low
-    scale = np.float32(width / 255) if width > 0 else np.float32(1)
+    scale = np.float32((span.high - span.low) / 255)
+    if scale < np.finfo(np.float32).tiny:  # nothing was ever there but zero
+        return np.float32(1), least if span.low == 0 else most
     zero = int(np.clip(np.rint(least - span.low / float(scale)), least, most))
     return scale, zero
 
@@ -130,9 +131,9 @@ class Surgery:
         attributes: Mapping[str, Any] | None = None,
     ) -> ir.Value:
         """A node before another one, with its name and ``word``."""
-        name = f"{before.name or before.outputs[0].name}__q8_{word}"
+        name = f"{before.name or before.outputs[0].name}__int_{word}"
         node = ir.node(kind, inputs, attributes or {}, name=name)
-        node.outputs[0].name = f"{before.outputs[0].name}__q8_{word}"
+        node.outputs[0].name = f"{before.outputs[0].name}__int_{word}"
         self.graph.insert_before(before, node)
         return node.outputs[0]
 
