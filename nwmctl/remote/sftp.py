@@ -129,10 +129,15 @@ class SftpFiles:
         with self._translated("write", path):
             with self._client.open(path, "wb") as file:
                 file.set_pipelined(True)
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
+                held = b""
+                for chunk in filter(None, chunks):
+                    file.write(held)
+                    held = chunk
+                # The answers to pipelined writes are only looked at by a write that waits: without this last one a
+                # full disk would go unnoticed.
                 file.set_pipelined(False)
+                file.write(held)
+                file.flush()
                 self._sync(file)
 
     def rename(self, old: str, new: str) -> None:

@@ -41,7 +41,10 @@ tar -xf {_BATCH} || exit 125
 for row in rows/*; do
   (cd "$row" && timeout "$seconds" "$@") || exit
 done
-tar -cf {_ANSWERS} rows/*/out*.npy
+set -- rows/*/out*.npy
+test -e "$1" || set --
+: > end
+tar -cf {_ANSWERS} end "$@"
 """
 
 

@@ -12,6 +12,7 @@ import pytest
 from nwmctl.errors import HostUnreachableError, RemoteFileError
 from nwmctl.remote.sftp import SftpFiles
 from nwmctl.remote.ssh import SshAddress, Timeouts
+from tests.disks import small_disk
 from tests.sshd import Sshd, running_sshd
 
 
@@ -64,6 +65,17 @@ def test_refusals_name_the_path(files: SftpFiles, tmp_path: Path) -> None:
         with pytest.raises(RemoteFileError) as caught:
             action()
         assert str(tmp_path) in caught.value.what
+
+
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 3 << 20])
+def test_a_full_disk_is_noticed(files: SftpFiles, tmp_path: Path, size: int) -> None:
+    with small_disk(tmp_path / "small") as disk:
+        with pytest.raises(RemoteFileError, match="could not write"):
+            files.write(str(disk / "file"), [b"x" * size])
+        with pytest.raises(RemoteFileError, match="could not write"):
+            files.write(str(disk / "other"), (b"x" * 1000 for _ in range(size // 1000)))
+    files.write(str(tmp_path / "whole"), [b"", b"one", b"", b"two", b""])
+    assert (tmp_path / "whole").read_bytes() == b"onetwo", "the session goes on"
 
 
 def test_a_server_without_extensions_renames_to_free_names_only(tmp_path: Path) -> None:

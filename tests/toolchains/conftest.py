@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from nwmctl.domain.artifact import Precision
 from nwmctl.toolchains.iree import Iree
 from nwmctl.toolchains.protocol import Compiled
 from tests.real import require_real
+from tests.sshd import Sshd, running_sshd
 from tests.toolchains.models import request, write_model
 
 Build = Callable[[Path], Compiled]
@@ -19,6 +20,12 @@ Build = Callable[[Path], Compiled]
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "model.onnx", "exported from /home/somebody/train.py")
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -53,15 +53,17 @@ print("kernel mac=" + ("fp32" if mode == "stay-fp32" else arguments["format"]))
 """
 
 RUNTIME = """#!{python}
-import pathlib, sys
+import pathlib, sys, time
 import numpy, onnxruntime
 payload = pathlib.Path(sys.argv[1]).read_bytes()
 if payload[:4] != b"TINY":
     sys.exit("tinyrun: not a tiny payload")
 session = onnxruntime.InferenceSession(payload[5:])
 given = {{port.name: numpy.load(f"in{{i}}.npy") for i, port in enumerate(session.get_inputs())}}
+begin = time.perf_counter()
 for i, values in enumerate(session.run(None, given)):
     numpy.save(f"out{{i}}.npy", values)
+print(f"ran {{1e3 * (time.perf_counter() - begin):.6f}} ms")
 """
 
 DECLARATION = """name: tiny
@@ -88,13 +90,21 @@ run: {{program: {folder}/tinyrun, arguments: ["{{{{ payload }}}}"]}}
 """
 
 
-def install(folder: Path) -> Path:
-    """Write the SDK and its declaration into ``folder``; returns the folder of declarations."""
+BENCH = """host: builder
+bench: {{chip: tiny-npu, identify: {{program: cat, arguments: [{folder}/chip]}}, pattern: '^tiny-npu$', quick: true}}
+run_seconds: 'ran (\\S+) ms'
+"""
+
+
+def install(folder: Path, *, far: bool = False) -> Path:
+    """Write the SDK and its declaration into ``folder``; returns the folder of declarations. ``far``: it is used on the
+    host "builder", which is a bench with a tiny-npu."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("tinycc", COMPILER), ("tinyrun", RUNTIME)):
         (folder / name).write_text(text.format(python=sys.executable))
         (folder / name).chmod(0o755)
     declarations = folder / "toolchains"
     declarations.mkdir(exist_ok=True)
-    (declarations / "tiny.yaml").write_text(DECLARATION.format(folder=folder))
+    (declarations / "tiny.yaml").write_text((DECLARATION + (BENCH if far else "")).format(folder=folder))
+    (folder / "chip").write_text("tiny-npu\n")
     return declarations
