@@ -139,3 +139,15 @@ class NothingToQuantiseError(InputError):
 
 class QuantisationLostError(ToolchainError):
     """A lowered graph has fewer quantised products than were asked for."""
+
+
+class AssemblyFailedError(ToolchainError):
+    """A chip's assembler refused a kernel."""
+
+
+class MachineCodeMissingError(ToolchainError):
+    """An artifact that was to carry a chip's machine code carries something else."""
+
+
+class CoLoadError(ToolchainError):
+    """What was declared to run beside a measurement is unknown, does not start, or ended too early."""

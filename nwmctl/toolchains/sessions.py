@@ -118,6 +118,7 @@ class WorkerSession:
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._to, False)
         self._open = True
+        self._seconds: tuple[float, ...] = ()
         self._receive(timeout_s, 0)
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Tensors:
@@ -128,7 +129,9 @@ class WorkerSession:
         rows = check_inputs(self._inputs, inputs)
         patience = self._timeout * math.ceil(rows / _ROWS_PER_TIMEOUT)
         self._send(pack({port.name: inputs[port.name] for port in self._inputs}), patience)
-        answer = self._receive(patience, rows * _row_bytes(self._outputs)).tensors
+        self._seconds = ()
+        frame = self._receive(patience, rows * _row_bytes(self._outputs))
+        answer = frame.tensors
         if list(answer) != [port.name for port in self._outputs]:
             self.close()
             raise RuntimeFailedError(
@@ -136,12 +139,13 @@ class WorkerSession:
                 why=f"got {', '.join(answer) or 'none'}",
                 next=_NEXT,
             )
+        self._seconds = frame.seconds
         return answer
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """See ``Session.seconds``."""
-        return ()
+        """See ``Session.seconds``: measured by the worker, around the runtime's own calls."""
+        return self._seconds
 
     def close(self) -> None:
         """See ``Session.close``."""
@@ -220,15 +224,31 @@ class WorkerSession:
 
 
 def open_worker(
-    runtime: str, payload: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], timeout_s: float
+    runtime: str,
+    payload: Path,
+    inputs: tuple[Port, ...],
+    outputs: tuple[Port, ...],
+    timeout_s: float,
+    flags: tuple[str, ...] = (),
 ) -> WorkerSession:
-    """Load a payload in a worker (``iree`` or ``onnxruntime``). Raises what ``WorkerSession.run`` raises."""
-    ports = {"inputs": [port.name for port in inputs], "outputs": [port.name for port in outputs]}
+    """Load a payload in a worker (a runtime of ``runtimes``); ``flags`` are what the manifest says that the runtime
+    needs. Raises what ``WorkerSession.run`` raises."""
+    order = {
+        "runtime": runtime,
+        "payload": str(payload.resolve()),
+        "inputs": [_said(port) for port in inputs],
+        "outputs": [_said(port) for port in outputs],
+        "flags": list(flags),
+    }
     command = Command(
         f"the runtime {runtime}",
-        python_module("nwmctl.toolchains.worker", runtime, str(payload.resolve()), json.dumps(ports)),
+        python_module("nwmctl.toolchains.worker", json.dumps(order)),
         Path(tempfile.mkdtemp(prefix="nwmctl-worker-")),
         Limits(memory=MemoryLimit.DATA, file_bytes=_LOG_BYTES),
         own_path(),
     )
     return WorkerSession(command, inputs, outputs, timeout_s)
+
+
+def _said(port: Port) -> dict[str, object]:
+    return {"name": port.name, "dtype": port.dtype, "shape": list(port.shape)}

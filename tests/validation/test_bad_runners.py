@@ -40,15 +40,16 @@ def answer(inputs):
     speed = inputs["ego"][:, -1, 0].astype(np.float32)
     return {{name: np.broadcast_to(speed.reshape(-1, *[1] * len(shape)) * np.float32(0.001), (rows, *shape)).copy()
             for name, shape in SHAPES.items()}}
-def load(payload, ports):
+def load(order):
     {loading}
     def run(inputs):
         asked.append(1)
         {running}
         return answer(inputs)
-    return run
-worker._onnxruntime = load
-sys.exit(worker.main(["onnxruntime", "payload", json.dumps({{"inputs": [], "outputs": []}})]))
+    return lambda inputs: (run(inputs), [])
+worker.LOADERS = {{"onnxruntime": load}}
+order = {{"runtime": "onnxruntime", "payload": "payload", "inputs": [], "outputs": [], "flags": []}}
+sys.exit(worker.main([json.dumps(order)]))
 """
 
 
