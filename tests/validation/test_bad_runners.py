@@ -149,7 +149,7 @@ def test_a_hang_while_loading_ends_too(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_an_answer_that_drips_ends_at_its_time_limit(tmp_path: Path) -> None:
     drip = (
-        "worker._answer = lambda answers, outputs, error='': "
+        "worker._answer = lambda answers, outputs, error='', seconds=(): "
         "[(answers.write(bytes([b])), answers.flush(), time.sleep(0.3)) for b in worker.pack(outputs, error)]"
     )
     # Each byte alone comes in time, the answer never does.
@@ -181,6 +181,10 @@ def test_a_flood_of_words_is_cut_and_fills_no_disk(tmp_path: Path) -> None:
             finally:
                 log = tmp_path / "worker" / "stderr.txt"
                 sizes.append(log.stat().st_size if log.exists() else 0)
+
+        @property
+        def seconds(self) -> tuple[float, ...]:
+            return self.session.seconds
 
         def close(self) -> None:
             self.session.close()
