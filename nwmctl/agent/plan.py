@@ -88,7 +88,7 @@ def restrict(
         raise _nothing(until, ", ".join(sorted(unknown)))
     others = {str(kind) for kind in (*_KINDS, FACTORY)} - {str(kind) for kind in kinds}
     # Artifacts are shared between platforms, so a compile step names none: the checks tell who needs it.
-    last = StepName.VALIDATE if chosen and until is StepName.COMPILE else until
+    last = StepName.VALIDATE if chosen and until in (StepName.COMPILE, StepName.SEARCH) else until
     wanted = [
         step.id
         for step in plan
@@ -104,9 +104,10 @@ def restrict(
 
 
 def _nothing(until: StepName, where: str) -> PlanError:
+    pinned = until is StepName.SEARCH
     return PlanError(
         f"there is no '{until}' step for {where}",
-        why="the release does not name that platform",
+        why="the recipes of its builds are pinned" if pinned else "the release does not name that platform",
         next="see the release's 'platforms:' and `nwmctl deploy --dry-run`",
     )
 

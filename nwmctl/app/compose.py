@@ -23,6 +23,7 @@ from nwmctl.steps.publish import publish_step
 from nwmctl.steps.pull import pull_step
 from nwmctl.steps.rebuild import rebuild_step
 from nwmctl.steps.rollout import rollout_step
+from nwmctl.steps.search import search_step
 from nwmctl.steps.sign import sign_step
 from nwmctl.steps.stage import StageSetting, stage_step
 from nwmctl.steps.validate import validate_step
@@ -65,9 +66,11 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
     toolchains = toolchain_registry()
     tokens = virtual_tokens(workspace) if project.release.fleet.virtual else None
     inventory = inventory_path(project.base, project.release)
+    compiling = compile_step(store, toolchains, parts.compile_timeout_s)
     return {
         StepName.PULL: pull_step(store, workspace.root / "incoming", project.base, parts.sleep),
-        StepName.COMPILE: compile_step(store, toolchains, parts.compile_timeout_s),
+        StepName.SEARCH: search_step(store, toolchains, compiling, parts.clock),
+        StepName.COMPILE: compiling,
         StepName.REBUILD: rebuild_step(store, toolchains, parts.compile_timeout_s, parts.clock, parts.sleep),
         StepName.JUDGE: judge_step(store, project.base),
         StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nwmctl.cli import build, deploy, doctor, drive, fleet, judge, keys, platforms, runs, verify
+from nwmctl.cli import build, deploy, doctor, drive, fleet, judge, keys, platforms, runs, search, verify
 
 if TYPE_CHECKING:
     from nwmctl.errors import NwmError
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("deploy")(deploy.deploy)
 app.command("pull")(build.pull)
 app.command("compile")(build.compile_)
+app.command("search")(search.search)
 app.command("validate")(build.validate)
 app.command("bundle")(build.bundle)
 app.command("stage")(build.stage)

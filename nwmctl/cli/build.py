@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nwmctl.cli.common import JsonOption, KeysOption, PlatformsOption, ReleaseArgument, WorkspaceOption
+from nwmctl.cli.common import JsonOption, KeysOption, PlatformsOption, ReleaseArgument, SearchOption, WorkspaceOption
 
 if TYPE_CHECKING:
+    from nwmctl.cli.common import Effort
     from nwmctl.domain.work import StepName
 
 PlatformOption = Annotated[
@@ -40,13 +41,17 @@ def pull(
 def compile_(
     release: ReleaseArgument,
     platform: PlatformOption = None,
+    search: SearchOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why each recipe was taken, and what the others would cost.")
+    ] = False,
     workspace: WorkspaceOption = None,
     keys: KeysOption = None,
     platforms: PlatformsOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compile the models for their platforms."""
-    _until("compile", release, workspace, keys, platforms, json_, platform)
+    _until("compile", release, workspace, keys, platforms, json_, platform, search=search, explain=explain)
 
 
 def validate(
@@ -119,14 +124,21 @@ def _until(
     approvals: list[Path] | None = None,
     passphrase_env: str | None = None,
     parts: list[Path] | None = None,
+    search: Effort | None = None,
+    *,
+    explain: bool = False,
 ) -> None:
     from nwmctl.app.session import open_session
-    from nwmctl.cli.common import settings_of
+    from nwmctl.cli.common import search_order, settings_of
     from nwmctl.cli.running import RunRequest, run_until
     from nwmctl.domain.work import StepName
 
     until: StepName = StepName(word)
     settings = settings_of(workspace, keys, platforms)
     purpose = f"nwmctl {'bundle' if until is StepName.SIGN else until} {release.name}"
-    with open_session(settings, release, purpose, approvals=approvals or (), passphrase_env=passphrase_env) as session:
-        run_until(session, RunRequest(until, tuple(only or ()), junit, out, tuple(parts or ()), purpose, as_json))
+    with open_session(
+        settings, release, purpose, approvals=approvals or (), passphrase_env=passphrase_env,
+        search=search_order(search),
+    ) as session:  # fmt: skip
+        request = RunRequest(until, tuple(only or ()), junit, out, tuple(parts or ()), purpose, as_json, explain)
+        run_until(session, request)

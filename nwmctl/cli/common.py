@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nwmctl.domain.search import Effort as Effort
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nwmctl.agent.building import SearchOrder
     from nwmctl.app.settings import Settings
     from nwmctl.errors import NwmError
 
@@ -30,6 +33,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 FaultsOption = Annotated[
     str, typer.Option("--faults", hidden=True, help="What goes wrong for virtual vehicles (docs/virtual-vehicle.md).")
 ]
+SearchOption = Annotated[
+    Effort | None,
+    typer.Option("--search", help="Search for better recipes than the profiles' [no search].", show_default=False),
+]
 ReleaseArgument = Annotated[Path, typer.Argument(help="The release file (release.yaml).", show_default=False)]
 
 
@@ -38,6 +45,13 @@ def settings_of(workspace: Path | None, keys: Path | None = None, platforms: Pat
     from nwmctl.app.settings import load_settings
 
     return load_settings(workspace, keys, platforms)
+
+
+def search_order(effort: Effort | None) -> SearchOrder | None:
+    """What --search asks for."""
+    from nwmctl.agent.building import SearchOrder
+
+    return SearchOrder(effort.value) if effort else None
 
 
 def talk() -> Console:

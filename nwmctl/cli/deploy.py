@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwmctl.cli.build import ApprovalOption, JunitOption, PassphraseOption
-from nwmctl.cli.common import FaultsOption, JsonOption, KeysOption, PlatformsOption, WorkspaceOption
+from nwmctl.cli.common import FaultsOption, JsonOption, KeysOption, PlatformsOption, SearchOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from nwmctl.app.engine import RunReport
@@ -37,6 +37,7 @@ def deploy(
     follow: Annotated[bool, typer.Option(help="Follow the campaign until it ends or needs a person.")] = True,
     faults: FaultsOption = "",
     junit: JunitOption = None,
+    search: SearchOption = None,
     approval: ApprovalOption = None,
     passphrase_env: PassphraseOption = None,
     workspace: WorkspaceOption = None,
@@ -51,7 +52,7 @@ def deploy(
     """
     from nwmctl.app.resources import example_release
     from nwmctl.app.session import open_session, release_of_run
-    from nwmctl.cli.common import settings_of
+    from nwmctl.cli.common import search_order, settings_of
     from nwmctl.cli.running import print_plan, run_with_view
     from nwmctl.vehicle.faults import plan_from_text
 
@@ -60,8 +61,9 @@ def deploy(
     path = release_of_run(settings, resume) if resume else release or example_release()
     purpose = f"nwmctl deploy {path.name}"
     with open_session(
-        settings, path, purpose, approvals=approval or (), passphrase_env=passphrase_env, dry_run=dry_run
-    ) as session:
+        settings, path, purpose, approvals=approval or (), passphrase_env=passphrase_env, dry_run=dry_run,
+        search=search_order(search),
+    ) as session:  # fmt: skip
         plan = session.plan()
         if dry_run:
             print_plan(session, plan, json_)

@@ -30,12 +30,15 @@ class RunRequest:
     parts: tuple[Path, ...]
     command: str
     as_json: bool
+    explain: bool = False
 
 
 def run_until(session: Session, request: RunRequest) -> None:
     """Run the road up to a kind of step. Raises the refusal that ended it."""
+    from nwmctl.app.explain import explanations
     from nwmctl.app.exports import collected_plan, export_bundles, export_junit, judge_checks
     from nwmctl.app.summary import summarise
+    from nwmctl.cli.explain import print_explanations
     from nwmctl.domain.work import StepName
 
     plan = session.plan(request.until, request.platforms)
@@ -45,11 +48,13 @@ def run_until(session: Session, request: RunRequest) -> None:
     if request.junit:
         export_junit(session, report, request.junit)
     summary = summarise(session, report, None)
+    why = explanations(session, report) if request.explain and not report.result.problems else ()
     if request.as_json and not report.result.problems:
-        emit(summary.plain())
+        emit({**summary.plain(), **({"why": [one.plain() for one in why]} if request.explain else {})})
     report.raise_problem()
     if not request.as_json:
         print_summary(page(), summary)
+        print_explanations(page(), why)
     if request.out:
         for path in export_bundles(session, report, request.out):
             talk().print(f"wrote {path}", soft_wrap=True)

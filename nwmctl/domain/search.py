@@ -15,6 +15,13 @@ from nwmctl.domain.figure import Obtained
 from nwmctl.domain.measurement import Latency
 
 
+class Effort(StrEnum):
+    """How much a search tries."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
 class CandidateState(StrEnum):
     """What became of a candidate."""
 

@@ -20,18 +20,12 @@ from numpy.typing import NDArray
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.measurement import NO_CO_LOAD, Latency
+from nwmctl.domain.search import Effort as Effort
 from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.process import Limits
 
 Tensors = dict[str, NDArray[np.generic]]
 """Tensors by contract name, batch first."""
-
-
-class Effort(StrEnum):
-    """How much a search tries."""
-
-    QUICK = "quick"
-    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
