@@ -41,7 +41,6 @@ from nwmctl.toolchains.external_work import Workplace, workplace
 from nwmctl.toolchains.files import versions
 from nwmctl.toolchains.lowering import lower
 from nwmctl.toolchains.manifests import described
-from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.protocol import BenchOrder, Compiled, CompileRequest, Effort, Place, Probe, Reach, Session
 from nwmctl.toolchains.rows import RowSession
 
@@ -105,7 +104,7 @@ class External:
         declared, digest = self._declared(request.recipe)
         asked = external_recipe.read(declared, request)
         commands = commands_of(declared, request, asked)
-        limits = Limits(request.timeout_s, request.memory_bytes)
+        limits = request.limits
         with self._work(declared, request.scratch) as work:
             version = version_of(declared, work)
             lowered = lower(request.files, request.scratch, asked.order, limits)
