@@ -141,6 +141,14 @@ class QuantisationLostError(ToolchainError):
     """A lowered graph has fewer quantised products than were asked for."""
 
 
+class GraphNotSplittableError(InputError):
+    """A graph has no place at which it could be cut over two chips."""
+
+
+class SplitChangedError(ToolchainError):
+    """The two parts of a split graph do not give what the whole gives."""
+
+
 class AssemblyFailedError(ToolchainError):
     """A chip's assembler refused a kernel."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
+import os
 from pathlib import Path
 
 from nwmctl.domain.digest import Digest
@@ -28,3 +30,15 @@ def version_of(package: str) -> str:
 def versions(*packages: str) -> str:
     """``name version`` of several packages, for fingerprints."""
     return ", ".join(f"{package} {version_of(package)}" for package in packages)
+
+
+def packaged_program(package: str, inside: str) -> Path | None:
+    """A program that a Python package carries at the path ``inside``, without importing it; None if there is none."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        return None
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if os.access(Path(folder) / inside, os.X_OK):
+            return Path(folder) / inside
+    return None
