@@ -32,6 +32,7 @@ _LINE_LIMIT = 300
 _NEXT = "try the next recipe, or run the command of the run's log by hand in its scratch folder"
 _MEMORY_WORDS = re.compile(r"MemoryError|bad_alloc|[Oo]ut of memory|Cannot allocate memory|bad allocation")
 _DISK_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+_STACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)*", re.MULTILINE)
 _MOST = 0.5
 """Who wrote more than this share of what was free has filled the disk."""
 
@@ -157,6 +158,6 @@ def _complaint(command: Command, stderr: str, stdout: str) -> str:
 
 
 def last_lines(text: str) -> str:
-    """The end of a tool's output in one line, for an error's ``why``."""
-    lines = [line.strip()[:_LINE_LIMIT] for line in text.splitlines() if line.strip()]
+    """The end of a tool's output in one line, for an error's ``why``; of a Python tool's stack, what it ends with."""
+    lines = [line.strip()[:_LINE_LIMIT] for line in _STACK.sub("", text).splitlines() if line.strip()]
     return " | ".join(lines[-_LAST_LINES:])
