@@ -57,10 +57,7 @@ def predict(
     ``fit`` is used where it is of this chip and knows this toolchain and unit. ``found``: the precision that was read
     out of the artifact, where it is built already; it decides which peak products are measured against.
     """
-    of_chip = fit if fit is not None and fit.chip == chip.name else None
-    work = work_of(count, recipe, unit, of_chip.cache_bytes if of_chip else None)
-    fitted = _fitted(of_chip, recipe, unit) if of_chip else None
-    known = fitted if fitted and not _lacking(work, fitted) else _assumed(chip, unit, recipe, work, found)
+    work, known = _known(count, chip, unit, recipe, fit, found)
     lacking = _lacking(work, known)
     weight_bytes, activation_bytes = int(work.weight_bytes.sum()), int(work.activation_bytes.sum())
     flops = sum(node.flops for node in count.nodes)
@@ -80,6 +77,29 @@ def predict(
         missing=lacking,
         frame_share=ms * rate_hz / 1e3 if ms is not None and rate_hz is not None else None,
     )
+
+
+def node_ms(
+    count: GraphCount, chip: Chip, unit: str, recipe: Recipe, fit: CostFit | None = None
+) -> tuple[float, tuple[float, ...]] | None:
+    """Predicted ms to start a control step, and ms of each node of the count; None where a figure is missing."""
+    work, known = _known(count, chip, unit, recipe, fit, None)
+    if _lacking(work, known):
+        return None
+    took = times(work, vector(known.values))
+    return took.call, tuple(float(ms) for ms in took.each)
+
+
+def _known(
+    count: GraphCount, chip: Chip, unit: str, recipe: Recipe, fit: CostFit | None, found: Precision | None
+) -> tuple[Work, _Known]:
+    """The work, and the constants for it: fitted ones if they are all there, else assumed ones."""
+    of_chip = fit if fit is not None and fit.chip == chip.name else None
+    work = work_of(count, recipe, unit, of_chip.cache_bytes if of_chip else None)
+    fitted = _fitted(of_chip, recipe, unit) if of_chip else None
+    if fitted and not _lacking(work, fitted):
+        return work, fitted
+    return work, _assumed(chip, unit, recipe, found)
 
 
 def _lacking(work: Work, known: _Known) -> tuple[str, ...]:
@@ -109,7 +129,7 @@ def _values(constants: Constants) -> dict[str, float]:
     return {**constants.rates, **products, **{f"convert {form}": v for form, v in constants.conversions.items()}}
 
 
-def _assumed(chip: Chip, unit: str, recipe: Recipe, work: Work, found: Precision | None) -> _Known:
+def _assumed(chip: Chip, unit: str, recipe: Recipe, found: Precision | None) -> _Known:
     """Assumed efficiencies of the profile's figures."""
     values: dict[str, float] = {}
     missing: dict[str, str] = {}

@@ -26,7 +26,7 @@ from nwmctl.toolchains.process import Limits
 
 BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.FP16: 2, Precision.BF16: 2, Precision.INT8: 1}
 """Bytes of one element."""
-_FREE = frozenset({"Constant", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Shape", "Cast"})
+FREE = frozenset({"Constant", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Shape", "Cast"})
 """Nodes that move and compute nothing once a graph is compiled."""
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
 _COPIES = frozenset(
@@ -190,7 +190,7 @@ def count_lowered(path: Path) -> GraphCount:
     charged: set[str] = set()
     nodes: list[NodeCount] = []
     for index, node in enumerate(graph.node):
-        if node.op_type in _FREE:
+        if node.op_type in FREE:
             continue
         own = [name for name in node.input if name in weights and name not in charged]
         charged.update(own)  # a weight that two nodes share is read once: it fits into a cache or it is fused
@@ -198,7 +198,7 @@ def count_lowered(path: Path) -> GraphCount:
             sum(math.prod(shapes[name]) for name in side if name and name not in weights and name in counted)
             for side in (node.input, node.output)
         )
-        name, kind = node.name or f"{node.op_type}_{index}", _kind(node, weights.keys())
+        name, kind = node.name or f"{node.op_type}_{index}", kind_of(node, weights.keys())
         held = sum(weights[name] for name in own)
         fusable, plain, chained = chains.of(node, kind)
         nodes.append(
@@ -250,13 +250,13 @@ class _Chains:
         """The node that wrote a tensor for one reader alone, through whatever only renames it."""
         while self.readers[name] == 1 and name in self.makers:
             maker = self.makers[name]
-            if maker.op_type not in _FREE:
+            if maker.op_type not in FREE:
                 return None if maker.op_type in _COPIES else maker
             name = maker.input[0] if maker.input else ""
         return None
 
 
-def _kind(node: Any, weights: Iterable[str]) -> Kind:
+def kind_of(node: Any, weights: Iterable[str]) -> Kind:
     if node.op_type in _PRODUCTS:
         return Kind.PRODUCT if any(name in weights for name in node.input[:2]) else Kind.ATTENTION
     if node.op_type in _WHOLE or node.op_type.startswith("Reduce"):

@@ -98,6 +98,8 @@ class Variant:
     builds: tuple[Build, ...]
     source: str
     confidence: Confidence
+    link: Figure | None = None
+    """Bandwidth between two of the variant's chips in GB/s; None where the variant has no such link."""
 
     def __post_init__(self) -> None:
         _refuse_odd_name("variant", self.name)
@@ -199,6 +201,7 @@ class PlatformProfile:
             *((chip.memory_bandwidth, f"memory_bandwidth of {chip.name}") for chip in self.chips),
             *((chip.memory, f"memory of {chip.name}") for chip in self.chips),
             *((peak, f"peak {name} of {chip.name}") for chip in self.chips for name, peak in chip.peaks.items()),
+            *((each.link, f"link of {each.name}") for each in self.variants if each.link is not None),
             (self.budget.latency, "latency budget"),
             (self.budget.memory, "memory budget"),
             (self.budget.bandwidth_share, "bandwidth share"),

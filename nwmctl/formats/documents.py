@@ -19,10 +19,12 @@ from nwmctl.domain.keys import KeyRingDocument
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
+from nwmctl.domain.prediction import CostFit
 from nwmctl.domain.release import Release
 from nwmctl.domain.scenario import ScenarioDocument
 from nwmctl.domain.search import Ranked, RecipeFile, SearchReport
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
+from nwmctl.domain.split import SplitPlan
 from nwmctl.domain.train import BundleResult
 from nwmctl.errors import SchemaError, SchemaVersionError
 from nwmctl.formats import canonical, yamldoc
@@ -74,6 +76,8 @@ SCHEMAS: dict[type, Schema] = {
     JudgeRequest: Schema("nwmctl.judge-request", 1),
     JudgeEvidence: Schema("nwmctl.judge-evidence", 1),
     DriveLog: Schema("nwmctl.drive-log", 1),
+    CostFit: Schema("nwmctl.cost-fit", 1),
+    SplitPlan: Schema("nwmctl.split", 1),
     SearchReport: Schema("nwmctl.search-report", 1),
     Ranked: Schema("nwmctl.ranked-recipes", 1),
     RecipeFile: Schema("nwmctl.recipes", 1),

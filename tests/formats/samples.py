@@ -28,7 +28,9 @@ from nwmctl.domain.platform import (
     VehicleModel,
 )
 from nwmctl.domain.policy import FleetRules, Policy, Rule, TrustedJudge
+from nwmctl.domain.prediction import Constants, CostFit, PredictionError
 from nwmctl.domain.release import FleetReference, Gate, Mirror, Release, Tighten, Trust, WaveSpec
+from nwmctl.domain.roofline import Bound
 from nwmctl.domain.scenario import (
     EgoStart,
     Family,
@@ -38,6 +40,7 @@ from nwmctl.domain.scenario import (
 )
 from nwmctl.domain.search import Candidate, CandidateState, Ranked, RecipeFile, SearchReport
 from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
+from nwmctl.domain.split import Crossing, SplitPlan, Stage
 from nwmctl.domain.train import BundleFile, BundleResult
 
 
@@ -119,7 +122,7 @@ SAMPLES: tuple[object, ...] = (
                 (
                     Build("gpu", "chip", "gpu", (Role.MAIN,), (RECIPE,), "a note", "cpu"),
                     Build("cpu", "chip", "cpu", (), (RECIPE,)),
-                ), "a report", Confidence.DERIVED,
+                ), "a report", Confidence.DERIVED, figure(4.0, "GB/s"),
             ),
         ),
         Budget(figure(50.0, "ms"), figure(4096.0, "MB"), figure(0.5, "share")), Slots("/a", "/b"), "540.4.0",
@@ -187,4 +190,25 @@ SAMPLES: tuple[object, ...] = (
         {"scenarios": "sha256:00"},
     ),
     DriveLog("drives", digest("log"), "a simulator"),
+    CostFit(
+        "host",
+        (
+            Constants(
+                "iree", "host", {"opt_level": "O3"}, {"call_us": 2.5}, {"fp32": 40.0}, {"fp16": 3.0},
+                PredictionError(5, 3, 0.125, 0.5),
+            ),
+        ),
+        ("one", "two"), Obtained.MEASURED, "a calibration", 33554432,
+    ),
+    SplitPlan(
+        digest("card"), "chip", "gpu", RECIPE, 10.0, (Crossing(Port("flow", "float32", (1, 4, 8)), 128),), 128, 64, 32,
+        (
+            Stage(
+                digest("one"), ("first",), 1000, 200, 300, 1.5, Bound.ARITHMETIC, digest("payload"), digest("manifest")
+            ),
+            Stage(digest("two"), ("second",), 900, 100, 200, 1.25, Bound.BANDWIDTH),
+        ),
+        figure(4.0, "GB/s"), "predicted time", 2.5, 0.25, 3.0, 571.5, PredictionError(0, 0, 1.0, 3.0), "assumed",
+        ("a note",), Obtained.PROXY, True,
+    ),
 )  # fmt: skip
