@@ -87,12 +87,12 @@ error_pattern: '\\[E\\]'
 scan_stdout: true
 inspect: {{fp16: 'mac=fp16', fp32: 'mac=fp32'}}
 run: {{program: {folder}/tinyrun, arguments: ["{{{{ payload }}}}"]}}
+run_seconds: 'ran (\\S+) ms'
 """
 
 
 BENCH = """host: builder
 bench: {{chip: tiny-npu, identify: {{program: cat, arguments: [{folder}/chip]}}, pattern: '^tiny-npu$', quick: true}}
-run_seconds: 'ran (\\S+) ms'
 """
 
 
