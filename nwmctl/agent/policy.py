@@ -13,9 +13,11 @@ from typing import Protocol
 
 from nwmctl.domain.event import Remedy
 from nwmctl.errors import (
+    CandidateRefusedError,
     ConflictError,
     InputError,
     MissingError,
+    NoOtherRecipeError,
     NwmError,
     PersonNeededError,
     RefusedError,
@@ -93,6 +95,12 @@ class Playbook:
             case ToolchainError():
                 return self._next(situation, f"{problem.what}") or Decision(
                     Remedy.ABORT, "no-alternative", "the toolchain failed and no other declared recipe is left"
+                )
+            case NoOtherRecipeError():
+                return Decision(Remedy.ABORT, "no-alternative", f"no other recipe was found: {problem.why}")
+            case CandidateRefusedError():
+                return self._next(situation, f"{problem.what}") or Decision(
+                    Remedy.ABORT, "needs-the-user", "no other declared recipe is left, and this one cannot be built"
                 )
             case RefusedError():
                 return Decision(Remedy.ABORT, "refused", "a refusal is not repaired by trying again")

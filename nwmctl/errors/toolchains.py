@@ -13,8 +13,16 @@ class RecipeOptionError(InputError):
     """A recipe has an option that its toolchain does not know, or a value that it does not take."""
 
 
-class UnsupportedRecipeError(InputError):
+class CandidateRefusedError(InputError):
+    """One recipe cannot be built from this model, here; another one may."""
+
+
+class UnsupportedRecipeError(CandidateRefusedError):
     """A toolchain cannot build this precision for this unit."""
+
+
+class NoOtherRecipeError(UnsupportedRecipeError):
+    """Every recipe of a ranking was tried."""
 
 
 class ToolchainTemplateError(InputError):
@@ -121,19 +129,19 @@ class GraphTooLargeError(GraphUnreadableError):
     """A graph cannot be lowered within the memory that was allowed."""
 
 
-class WeightsRangeError(GraphUnreadableError):
+class WeightsRangeError(GraphUnreadableError, CandidateRefusedError):
     """A graph's weights leave the range of the precision that a recipe asks for."""
 
 
-class CalibrationMismatchError(InputError):
+class CalibrationMismatchError(CandidateRefusedError):
     """Calibration data is missing, or is not for this model's inputs."""
 
 
-class GroupUnknownError(InputError):
+class GroupUnknownError(CandidateRefusedError):
     """A recipe keeps a group of layers that the model does not have."""
 
 
-class NothingToQuantiseError(InputError):
+class NothingToQuantiseError(CandidateRefusedError):
     """A recipe asks for int8 and leaves nothing to quantise."""
 
 
@@ -143,6 +151,10 @@ class QuantisationLostError(ToolchainError):
 
 class GraphNotSplittableError(InputError):
     """A graph has no place at which it could be cut over two chips."""
+
+
+class ChipsTooFewError(InputError):
+    """A graph is to be split over two chips of a variant that has fewer of them."""
 
 
 class SplitChangedError(ToolchainError):

@@ -27,7 +27,7 @@ Progress = Callable[[str, float], None]
 W = TypeVar("W")
 W_contra = TypeVar("W_contra", contravariant=True)
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _RESULT_TAG = "nwmctl.step-result/1"
 
 
@@ -62,7 +62,7 @@ class Step(Generic[W]):
         try:
             return self.work(order, inputs, progress)
         except OSError as problem:
-            if problem.errno not in _FULL:
+            if problem.errno not in FULL:
                 raise
             raise DiskFullError(
                 f"the disk became full during '{self.name}'",

@@ -16,12 +16,13 @@ from nwmctl.domain.digest import Digest
 from nwmctl.domain.search import Ranked
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import CompileWork, StepName
-from nwmctl.errors import UnsupportedRecipeError
+from nwmctl.errors import DiskFullError, NoOtherRecipeError, UnsupportedRecipeError
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
-from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
+from nwmctl.steps.base import FULL, Progress, Step, load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains import surroundings
+from nwmctl.toolchains.endings import size
 from nwmctl.toolchains.protocol import Compiled, CompileRequest
 from nwmctl.toolchains.registry import Registry
 from nwmctl.toolchains.surroundings import Meter
@@ -59,10 +60,19 @@ class _Compile:
         return Outcome(outputs, {**_summary(compiled.manifest), **cost(meter)})
 
     def _keep(self, compiled: Compiled, prefix: str) -> dict[str, Digest]:
-        return {
-            f"{prefix}payload": self.store.put_file(compiled.payload),
-            f"{prefix}manifest": self.store.put_bytes(documents.encode(compiled.manifest)),
-        }
+        try:
+            return {
+                f"{prefix}payload": self.store.put_file(compiled.payload),
+                f"{prefix}manifest": self.store.put_bytes(documents.encode(compiled.manifest)),
+            }
+        except OSError as problem:
+            if problem.errno not in FULL:
+                raise
+            raise DiskFullError(
+                "the disk became full while an artifact was stored",
+                why=f"its payload needs {size(compiled.manifest.size)}; nothing of it was kept",
+                next="free some space and resume the run; what was finished is kept",
+            ) from problem
 
 
 def compile_request(
@@ -109,7 +119,7 @@ def resolved(
         return work, own  # refused when it is read
     ranking = documents.decode(Ranked, store.read(inputs["recipes"]), "ranked recipes")
     if work.rank >= len(ranking.recipes):
-        raise UnsupportedRecipeError(
+        raise NoOtherRecipeError(
             f"there is no recipe of rank {work.rank + 1} for {ranking.unit} of {ranking.chip}",
             why=f"{len(ranking.recipes)} passed the search",
             next="search again with more effort: `nwmctl search --effort full`",

@@ -13,7 +13,16 @@ from nwmctl.agent.runner import Runner, RunResult
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.event import Decided, Remedy, RunState, StepFinished
 from nwmctl.domain.step import Outcome, OutputRef, PlannedStep, StepState
-from nwmctl.errors import InputError, MissingError, PersonNeededError, RemoteError, ToolchainError
+from nwmctl.errors import (
+    CalibrationMismatchError,
+    InputError,
+    MissingError,
+    NoOtherRecipeError,
+    PersonNeededError,
+    RemoteError,
+    ToolchainError,
+    UnsupportedRecipeError,
+)
 from nwmctl.storage.content import ContentStore
 from tests.fakes import FakeClock, FakeStep, Silent, StoreResults, echo
 
@@ -137,6 +146,30 @@ def test_a_failing_toolchain_gets_the_next_alternative(house: House) -> None:
     decided = [event for event in house.events if isinstance(event, Decided)]
     assert [(event.remedy, event.rule, event.choice) for event in decided] == [(Remedy.ADJUST, "next-alternative", 1)]
     assert "it broke" in decided[0].reason
+
+
+def test_a_recipe_that_cannot_be_built_gets_the_next_alternative(house: House) -> None:
+    house.add("a", raises_first(2, refusal(CalibrationMismatchError), house.store))
+    result = house.run([step("a", parameters={"rank": 0}, adjustable={"rank": (0, 1, 2)})])
+    assert result.state is RunState.DONE
+    assert house.steps["a"].runs == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
+
+
+def test_the_last_recipe_that_cannot_be_built_needs_the_user(house: House) -> None:
+    house.add("a", raises_first(9, refusal(UnsupportedRecipeError), house.store))
+    result = house.run([step("a", parameters={"rank": 0}, adjustable={"rank": (0, 1)})])
+    assert result.state is RunState.FAILED
+    assert [event.rule for event in house.events if isinstance(event, Decided)] == [
+        "next-alternative",
+        "needs-the-user",
+    ]
+
+
+def test_a_ranking_without_more_recipes_ends_the_run_at_once(house: House) -> None:
+    house.add("a", raises_first(9, refusal(NoOtherRecipeError), house.store))
+    result = house.run([step("a", parameters={"rank": 2}, adjustable={"rank": (0, 1, 2, 3)})])
+    assert result.state is RunState.FAILED
+    assert [event.rule for event in house.events if isinstance(event, Decided)] == ["no-alternative"]
 
 
 def test_a_concern_repairs_the_cause_and_all_that_follows(house: House) -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, ModelCard
+from nwmctl.domain.search import Ranked
 from nwmctl.domain.work import CompileWork, PullWork
 from nwmctl.errors import (
     CompileFailedError,
     ContractBrokenError,
     DigestMismatchError,
+    DiskFullError,
     ModelIncompleteError,
+    NoOtherRecipeError,
     NwmError,
     UnknownToolchainError,
 )
@@ -248,6 +253,46 @@ def test_a_compiler_that_fails_leaves_nothing_in_the_store(store: ContentStore, 
     with pytest.raises(CompileFailedError):
         compiled(store, tool, model)
     assert tree(store.path(model["card"]).parents[2]) == before
+
+
+class FullStore(ContentStore):
+    """Its disk becomes full when a payload's bytes are made durable."""
+
+    def _settle(self, file: BinaryIO, name: str, place: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_becomes_full_says_what_was_needed_and_keeps_nothing(
+    tmp_path: Path, store: ContentStore, model: dict[str, Digest]
+) -> None:
+    before = tree(tmp_path / "content")
+    with pytest.raises(DiskFullError, match="while an artifact was stored") as caught:
+        compiled(FullStore(tmp_path / "content"), Tool(), model)
+    assert re.search(r"needs \d+ bytes; nothing of it was kept", caught.value.why)
+    assert tree(tmp_path / "content") == before
+
+
+def test_a_recipe_is_taken_by_its_rank(store: ContentStore, model: dict[str, Digest]) -> None:
+    recipes = tuple(replace(ORDER.recipe, options={"level": level}) for level in (1, 2))  # type: ignore[type-var]
+    ranked = {**model, "recipes": store.put_bytes(documents.encode(Ranked("chip", "gpu", recipes)))}
+    step = compile_step(store, Tool(), 60.0)  # type: ignore[arg-type]
+    for rank, recipe in enumerate(recipes):
+        order, named = replace(ORDER, recipe=None, rank=rank), replace(ORDER, recipe=recipe)
+        assert step.key(to_plain(order), ranked) == step.key(to_plain(named), model), "a search has built it already"
+        assert step.run(to_plain(order), ranked, quiet) == step.run(to_plain(named), model, quiet)
+    beyond = to_plain(replace(ORDER, recipe=None, rank=2))
+    for ask in (step.key, lambda order, inputs: step.run(order, inputs, quiet)):
+        with pytest.raises(NoOtherRecipeError, match="no recipe of rank 3"):
+            ask(beyond, ranked)
+
+
+def test_calibration_and_data_reach_the_toolchain(store: ContentStore, model: dict[str, Digest]) -> None:
+    tool = Tool()
+    compiled(store, tool, {**model, "weights_data": store.put_bytes(b"data")})
+    [asked] = tool.asked
+    assert asked.calibration == store.path(model["calibration"])
+    assert asked.data is not None
+    assert asked.data.read_bytes() == b"data"
 
 
 def test_an_unknown_toolchain_is_refused(store: ContentStore, model: dict[str, Digest]) -> None:
