@@ -190,7 +190,8 @@ class Tool:
         return Compiled(path, manifest)
 
 
-ORDER = CompileWork("gpu", Recipe("fake", Precision.FP32, {"level": 3}), "540")
+RECIPE = Recipe("fake", Precision.FP32, {"level": 3})
+ORDER = CompileWork("gpu", RECIPE, "540")
 
 
 @pytest.fixture
@@ -228,8 +229,8 @@ def test_the_same_order_gives_the_same_bytes(store: ContentStore, model: dict[st
     [
         replace(ORDER, unit="cpu"),
         replace(ORDER, driver="541"),
-        replace(ORDER, recipe=replace(ORDER.recipe, precision=Precision.FP16)),
-        replace(ORDER, recipe=replace(ORDER.recipe, options={"level": 2})),
+        replace(ORDER, recipe=replace(RECIPE, precision=Precision.FP16)),
+        replace(ORDER, recipe=replace(RECIPE, options={"level": 2})),
     ],
 )
 def test_every_part_of_an_order_decides_the_payload_and_the_key(
@@ -273,7 +274,7 @@ def test_a_disk_that_becomes_full_says_what_was_needed_and_keeps_nothing(
 
 
 def test_a_recipe_is_taken_by_its_rank(store: ContentStore, model: dict[str, Digest]) -> None:
-    recipes = tuple(replace(ORDER.recipe, options={"level": level}) for level in (1, 2))  # type: ignore[type-var]
+    recipes = tuple(replace(RECIPE, options={"level": level}) for level in (1, 2))
     ranked = {**model, "recipes": store.put_bytes(documents.encode(Ranked("chip", "gpu", recipes)))}
     step = compile_step(store, Tool(), 60.0)  # type: ignore[arg-type]
     for rank, recipe in enumerate(recipes):
@@ -297,4 +298,4 @@ def test_calibration_and_data_reach_the_toolchain(store: ContentStore, model: di
 
 def test_an_unknown_toolchain_is_refused(store: ContentStore, model: dict[str, Digest]) -> None:
     with pytest.raises(UnknownToolchainError):
-        compiled(store, Tool(), model, replace(ORDER, recipe=replace(ORDER.recipe, toolchain="nosuch")))
+        compiled(store, Tool(), model, replace(ORDER, recipe=replace(RECIPE, toolchain="nosuch")))
