@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nwmctl.app.engine import RunReport
 from nwmctl.app.session import Session
-from nwmctl.app.summary import evidence_of
+from nwmctl.app.summary import evidence_of, jit_artifacts
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.policy import judge
 from nwmctl.domain.step import OutputRef, PlannedStep
@@ -34,8 +34,10 @@ def export_junit(session: Session, report: RunReport, path: Path) -> None:
 
 def judge_checks(session: Session, report: RunReport) -> None:
     """Raise ChecksRefusedError if the policy would refuse to sign what was checked."""
-    evidence = [row for _, row in evidence_of(report, session.workspace.store())]
-    short = judge(session.project.rules, evidence)
+    store, project = session.workspace.store(), session.project
+    evidence = [row for _, row in evidence_of(report, store)]
+    jit = () if project.release.fleet.virtual else jit_artifacts(evidence, store)
+    short = judge(project.rules, evidence, jit)
     if short:
         reasons = "; ".join(f"{s.platform} {s.build} {s.check}: {s.reason}" for s in short[:5])
         more = f" and {len(short) - 5} more" if len(short) > 5 else ""

@@ -5,7 +5,7 @@ Gathers from the content store and judges with the policy's own function; render
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def summarise(session: Session, report: RunReport, campaign: CampaignStatus | No
         build_s=report.build_s,
         critical=report.critical,
         artifacts=tuple(_artifacts(session, report, store)),
-        shortfalls=judge(project.policy.real, evidence),
+        shortfalls=judge(project.policy.real, evidence, jit_artifacts(evidence, store)),
         bundles=tuple(_bundles(session, report, store)),
         campaign=campaign,
         workspace=session.workspace.root,
@@ -157,6 +157,13 @@ def evidence_of(report: RunReport, store: ContentStore) -> list[tuple[str, Evide
         for step in report.plan
         if step.step == StepName.VALIDATE and (outcome := report.result.outcomes.get(step.id))
     ]
+
+
+def jit_artifacts(evidence: Iterable[Evidence], store: ContentStore) -> frozenset[Digest]:
+    """The artifacts, among those that evidence is about, that a driver in the vehicle compiles further."""
+    named = {row.artifact for row in evidence}
+    read = {digest: documents.decode(ArtifactManifest, store.read(digest), "artifact manifest") for digest in named}
+    return frozenset(digest for digest, manifest in read.items() if manifest.jit_in_vehicle)
 
 
 def _artifacts(session: Session, report: RunReport, store: ContentStore) -> list[ArtifactRow]:

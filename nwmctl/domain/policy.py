@@ -6,14 +6,17 @@ read itself. A release may tighten the policy and never loosen it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.errors import PolicyLoosenedError
 
 ANY_PLATFORM = "*"
+FINISHED_IN_VEHICLE = (Check.PARITY, Check.LATENCY)
+"""What a bench must show of an artifact that a driver in the vehicle compiles further, whatever a policy accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +172,20 @@ def _loosened(where: str, why: str) -> PolicyLoosenedError:
     )
 
 
-def judge(rules: FleetRules, evidence: Iterable[Evidence]) -> tuple[Shortfall, ...]:
-    """Every reason why this evidence is not enough; empty means that signing is allowed."""
+def judge(rules: FleetRules, evidence: Iterable[Evidence], jit: Collection[Digest] = ()) -> tuple[Shortfall, ...]:
+    """Every reason why this evidence is not enough; empty means that signing is allowed.
+
+    ``jit``, for real fleets: the artifacts (manifest digests) that a driver in the vehicle compiles further. The code
+    that drives is then one that nobody here has seen, and parity and latency count from a bench upwards alone.
+    """
     found: list[Shortfall] = []
     for pack in evidence:
         for check in Check:
             rule = rules.rule(pack.platform, check)
             results = [result for result in pack.results if result.check is check]
             reason = _reason(rule, results)
+            if reason is None and pack.artifact in jit and check in FINISHED_IN_VEHICLE:
+                reason = _unseen(results)
             if reason:
                 found.append(Shortfall(pack.platform, pack.build, check, *reason))
     return tuple(found)
@@ -210,6 +219,16 @@ def _reason(rule: Rule | None, results: list[CheckResult]) -> tuple[str, str] | 
     if not best.obtained.satisfies(rule.weakest):
         return f"obtained as '{best.obtained}', the policy demands '{rule.weakest}' or stronger", _settle(rule.weakest)
     return _margin(rule, passed)
+
+
+def _unseen(results: list[CheckResult]) -> tuple[str, str] | None:
+    passed = [result.obtained for result in results if result.verdict is Verdict.PASSED]
+    best = max(passed, key=lambda obtained: obtained.strength, default=Obtained.NOT_RUN)
+    if best.satisfies(Obtained.BENCH):
+        return None
+    reason = f"obtained as '{best}', and a driver in the vehicle compiles this artifact further: other code drives"
+    settle = f"{_settle(Obtained.BENCH)} and the baseline's driver, or build machine code instead"
+    return reason, settle
 
 
 def _margin(rule: Rule, passed: list[CheckResult]) -> tuple[str, str] | None:

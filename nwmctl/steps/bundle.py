@@ -32,6 +32,10 @@ def planned_bundle(store: ContentStore, work: BundleWork, inputs: Mapping[str, D
         for name, digest in inputs.items()
         if name.startswith("evidence:")
     ]
+    artifacts = tuple(
+        _artifact(store, inputs, variant.name, build.name) for variant in profile.variants for build in variant.builds
+    )
+    jit = {inputs[f"manifest:{each.variant}/{each.build}"] for each in artifacts if each.manifest.jit_in_vehicle}
     return plan_bundle(
         BundleInputs(
             release=work.release,
@@ -41,14 +45,10 @@ def planned_bundle(store: ContentStore, work: BundleWork, inputs: Mapping[str, D
             model=inputs["card"],
             model_version=card.version,
             policy=inputs["policy"],
-            artifacts=tuple(
-                _artifact(store, inputs, variant.name, build.name)
-                for variant in profile.variants
-                for build in variant.builds
-            ),
+            artifacts=artifacts,
             chassis={vehicle.code: render_chassis(vehicle, template) for vehicle in catalogue.vehicles},
             # What a real fleet's rules would refuse must never look as if it could go there.
-            virtual_only=bool(judge(policy.real, evidence)),
+            virtual_only=bool(judge(policy.real, evidence, jit)),
         )
     )
 
@@ -81,4 +81,4 @@ class _Bundle:
 
 def bundle_step(store: ContentStore) -> Step[BundleWork]:
     """The step."""
-    return Step(StepName.BUNDLE, 2, True, BundleWork, _Bundle(store))
+    return Step(StepName.BUNDLE, 3, True, BundleWork, _Bundle(store))

@@ -77,7 +77,7 @@ def sign_step(
     """The step. ``approvals`` are envelopes of people who approve bundles of this release."""
     key = f"release {keys.public(KeyRole.RELEASE)} {_certificate(keys)}"
     return Step(
-        StepName.SIGN, 2, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
+        StepName.SIGN, 3, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
     )
 
 

@@ -3,8 +3,9 @@
 Pure. Believes nothing that it did not derive from the bytes it was given: the policy must be signed by the safety
 role and be the one that the bundle names; every payload must have the evidence that it names, about this artifact and
 this model; what evidence says of outside judges must be what these signed; the evidence must satisfy the policy with
-the release's tightening; a bundle that does not call itself virtual must satisfy the rules of a real fleet. Names every
-shortfall at once, each with what would settle it.
+the release's tightening, and for a real fleet be a bench's wherever a driver in the vehicle compiles an artifact
+further; a bundle that does not call itself virtual must satisfy the rules of a real fleet. Names every shortfall at
+once, each with what would settle it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def permit(papers: Papers, safety_keys: Sequence[str], tighten: Tighten, *, virt
     rules = tightened(policy.rules(virtual=virtual), tighten.platforms, tighten.approvals)
     _check_judges(papers.envelopes, evidence, policy, rules)
     approved_by = _approvals(papers.approvals, bundle, safety_keys)
-    _judge(manifest, rules, policy, evidence, approved_by, virtual=virtual)
+    jit = frozenset(digest for digest, artifact in artifacts.items() if artifact.jit_in_vehicle)
+    _judge(manifest, rules, policy, evidence, jit, approved_by, virtual=virtual)
     return Permission(
         bundle, digest_bytes(papers.description), manifest.policy, policy_key, approved_by, manifest.virtual_only
     )
@@ -137,15 +139,16 @@ def _judge(
     rules: FleetRules,
     policy: Policy,
     evidence: tuple[Evidence, ...],
+    jit: frozenset[Digest],
     approved_by: tuple[str, ...],
     *,
     virtual: bool,
 ) -> None:
-    found = _lacks(manifest.platform, rules, evidence)
+    found = _lacks(manifest.platform, rules, evidence, frozenset() if virtual else jit)
     approvals = rules.approvals
     # A bundle that hides that it is for virtual fleets only would be taken by a real one.
     if virtual and not manifest.virtual_only:
-        found += _lacks(manifest.platform, policy.real, evidence)
+        found += _lacks(manifest.platform, policy.real, evidence, jit)
         approvals = max(approvals, policy.real.approvals)
     if not virtual and manifest.virtual_only and not found:
         reason = "the bundle says that its evidence is enough for virtual fleets only"
@@ -168,9 +171,12 @@ def _judge(
         )
 
 
-def _lacks(platform: str, rules: FleetRules, evidence: tuple[Evidence, ...]) -> list[tuple[str, str]]:
+def _lacks(
+    platform: str, rules: FleetRules, evidence: tuple[Evidence, ...], jit: frozenset[Digest]
+) -> list[tuple[str, str]]:
     """Each reason, with what would settle it."""
-    found = [(_reason(shortfall), f"{shortfall.check}: {shortfall.settle}") for shortfall in judge(rules, evidence)]
+    short = judge(rules, evidence, jit)
+    found = [(_reason(shortfall), f"{shortfall.check}: {shortfall.settle}") for shortfall in short]
     if all(rules.rule(platform, check) is None for check in Check):
         found.append(
             (f"the policy says nothing about '{platform}'", "have the safety role write rules for this platform")

@@ -131,3 +131,35 @@ def test_the_whole_interval_of_a_figure_counts(low: float | None, high: float | 
     result = CheckResult(Check.CLOSED_LOOP, Verdict.PASSED, Obtained.PROXY, "", (figure,))
     pack = Evidence(some_digest("m"), some_digest("a"), "nt9", "b", (result,))
     assert (judge(rules, [pack]) == ()) is enough
+
+
+# --- what a driver in the vehicle compiles further ----------------------------------------------------------------
+
+JIT = (some_digest("artifact"),)
+LATENCY = CheckResult(Check.LATENCY, Verdict.PASSED, Obtained.BENCH, "4 ms")
+NOTHING_ASKED = FleetRules({"*": {}})
+
+
+def test_a_bench_must_see_what_a_driver_compiles_further() -> None:
+    short = judge(RULES, [pack(parity(Obtained.PROXY))], JIT)
+    assert [each.check for each in short] == [Check.PARITY, Check.LATENCY]
+    assert all("compiles this artifact further" in each.reason for each in short)
+    assert all("bench" in each.settle and "driver" in each.settle for each in short)
+    assert judge(RULES, [pack(parity(Obtained.BENCH), LATENCY)], JIT) == ()
+    assert judge(RULES, [pack(parity(Obtained.PROXY))], (some_digest("another artifact"),)) == ()
+
+
+@given(st.sampled_from(Obtained), st.sampled_from(Obtained))
+def test_nothing_weaker_than_a_bench_will_do_whatever_the_policy_says(first: Obtained, second: Obtained) -> None:
+    def result(check: Check, obtained: Obtained) -> CheckResult:
+        ran = obtained is not Obtained.NOT_RUN
+        return CheckResult(check, Verdict.PASSED if ran else Verdict.NOT_RUN, obtained, "said")
+
+    evidence = [pack(result(Check.PARITY, first), result(Check.LATENCY, second))]
+    enough = first.satisfies(Obtained.BENCH) and second.satisfies(Obtained.BENCH)
+    assert (judge(NOTHING_ASKED, evidence, JIT) == ()) is enough
+
+
+def test_a_bench_s_failure_is_told_as_one() -> None:
+    (short, _) = judge(NOTHING_ASKED, [pack(parity(Obtained.BENCH, verdict=Verdict.FAILED))], JIT)
+    assert short.reason.startswith("failed")

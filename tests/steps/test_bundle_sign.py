@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nwmctl.bundling.read import read_bundle
+from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BundleKind, BundleManifest
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Evidence
@@ -77,6 +78,20 @@ def test_evidence_that_would_do_for_a_real_fleet_is_not_marked_virtual(store: Co
         pack = documents.decode(Evidence, store.read(inputs[name]), name)
         inputs[name] = store.put_bytes(documents.encode(replace(pack, results=(BENCH,))))
     assert manifest(store, bundled(store, inputs)).virtual_only is False
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_a_driver_compiles_further_is_virtual_until_a_bench_has_seen_it(store: ContentStore, jit: bool) -> None:
+    inputs = bundle_inputs(store)
+    policy = POLICY.replace(b"parity: {weakest: bench", b"parity: {weakest: proxy")
+    policy = policy.replace(b"latency: {weakest: bench}", b"latency: {weakest: estimated, required: false}")
+    inputs["policy"] = store.put_bytes(policy)
+    made = documents.decode(ArtifactManifest, store.read(inputs["manifest:big/gpu"]), "manifest")
+    inputs["manifest:big/gpu"] = store.put_bytes(documents.encode(replace(made, jit_in_vehicle=jit)))
+    pack = documents.decode(Evidence, store.read(inputs["evidence:big/gpu"]), "evidence")
+    pack = replace(pack, artifact=inputs["manifest:big/gpu"])
+    inputs["evidence:big/gpu"] = store.put_bytes(documents.encode(pack))
+    assert manifest(store, bundled(store, inputs)).virtual_only is jit
 
 
 def test_an_artifact_of_another_model_is_refused(store: ContentStore) -> None:

@@ -67,10 +67,17 @@ def lay_out(
     virtual_only: bool = True,
     policy: bytes = POLICY,
     changes: Mapping[str, object] | None = None,
+    jit: bool = False,
 ) -> Desk:
-    """Write all papers. ``changes`` are made to every evidence pack before the bundle names it."""
+    """Write all papers. ``changes`` are made to every evidence pack before the bundle names it; with ``jit`` a driver
+    in the vehicle compiles the GPU's artifact further."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = samples.inputs()
+    if jit:
+        first, *others = inputs.artifacts
+        inputs = replace(
+            inputs, artifacts=(replace(first, manifest=replace(first.manifest, jit_in_vehicle=True)), *others)
+        )
     packs: dict[str, bytes] = {}
     artifacts = []
     for built in inputs.artifacts:

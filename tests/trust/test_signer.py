@@ -90,6 +90,45 @@ def test_development_keys_do_not_sign_for_a_real_fleet(keyring: KeyRing, tmp_pat
     assert "word" not in repr(request)
 
 
+GENEROUS = POLICY.replace(b"weakest: bench, margins", b"weakest: proxy, margins").replace(
+    b"latency: {weakest: bench}", b"latency: {weakest: estimated, required: false}"
+)
+"""A safety role that accepts for vehicles what a host can tell."""
+
+
+def test_what_a_driver_compiles_further_needs_a_bench_whatever_the_policy_accepts(
+    keyring: KeyRing, tmp_path: Path
+) -> None:
+    lenient = lay_out(tmp_path / "code", keyring, virtual=False, virtual_only=False, policy=GENEROUS)
+    with pytest.raises(SigningRefusedError, match="development"):
+        sign(lenient.request)  # its evidence is enough; the keys are not
+    jit = lay_out(tmp_path / "jit", keyring, virtual=False, virtual_only=False, policy=GENEROUS, jit=True)
+    with pytest.raises(SigningRefusedError, match="2 shortfall") as refused:
+        sign(jit.request)
+    assert "p1 gpu parity: obtained as 'proxy', and a driver in the vehicle compiles" in refused.value.why
+    assert "p1 gpu latency: obtained as 'not_run'" in refused.value.why
+    assert "cpu" not in refused.value.why
+    assert "machine code" in refused.value.next
+    seen = (BENCH, LATENCY)
+    bench = lay_out(tmp_path / "bench", keyring, seen, virtual=False, virtual_only=False, policy=GENEROUS, jit=True)
+    with pytest.raises(SigningRefusedError, match="development"):
+        sign(bench.request)
+
+
+def test_a_virtual_fleet_takes_what_a_driver_compiles_further_and_may_not_hide_it(
+    keyring: KeyRing, tmp_path: Path
+) -> None:
+    honest = lay_out(tmp_path / "honest", keyring, policy=GENEROUS, jit=True)
+    assert sign(honest.request).virtual_only
+    hides = lay_out(tmp_path / "hides", keyring, virtual_only=False, policy=GENEROUS, jit=True)
+    with pytest.raises(SigningRefusedError) as refused:
+        sign(hides.request)
+    assert "compiles this artifact further" in refused.value.why
+    code = lay_out(tmp_path / "code", keyring, virtual_only=False, policy=GENEROUS)
+    with pytest.raises(SigningRefusedError, match="development"):
+        sign(code.request)
+
+
 @pytest.mark.parametrize("results", [(), (NOT_RUN,), (BAD, PROXY), (replace(PROXY, figures=()),)])
 def test_evidence_that_is_not_enough(keyring: KeyRing, tmp_path: Path, results: tuple[CheckResult, ...]) -> None:
     with pytest.raises(SigningRefusedError):
