@@ -14,7 +14,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation
 
 _SIGNS = {
     Precision.INT8: re.compile(
-        r"int8|\b[su]8\b|\.[su]8|(?<!bf)dot|(?<!bf)mmla|[su]mlal|imma|dp[24]a|vpdp|Integer|Quantize|QLinear", re.I
+        r"int8|\b[isu]8|(?<!bf)dot|(?<!bf)mmla|[su]mlal|imma|dp[24]a|vpdp|vpmadd|Integer|Quantize|QLinear", re.I
     ),
     Precision.FP16: re.compile(r"(?<!b)float16|(?<!b)f16|fp16|\.[48]h|fmlal|hmma|hfma|vcvtph", re.I),
     Precision.BF16: re.compile(r"bf16|bfloat16|^bf|bf16ps", re.I),
