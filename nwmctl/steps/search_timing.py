@@ -18,17 +18,19 @@ from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.measurement import Latency
+from nwmctl.errors import PlaceUnavailableError
 from nwmctl.steps.search_judge import Bench
 from nwmctl.steps.search_kept import Question, kept
 from nwmctl.steps.shelf import runtimes
-from nwmctl.steps.ways import Artifact
+from nwmctl.steps.ways import Artifact, ways_of
 from nwmctl.storage.content import ContentStore
-from nwmctl.toolchains.protocol import Place, Session
+from nwmctl.toolchains.protocol import BenchOrder, Place, Session
 from nwmctl.validation.inputs import read_golden, take
 
 ALONE_NOISE, TOGETHER_NOISE = 1.08, 1.02
 """By how much two medians of one artifact differ, measured apart and side by side."""
 _RUNS, _LARGE_RUNS = 200, 24
+_BENCH_WARM_UP = 20
 _YARDSTICK = "yardstick"
 
 
@@ -70,6 +72,26 @@ class Stopwatch:
         timed = self._timed("compared", {str(i): each for i, each in enumerate(unique.values())}, 2 * self._runs)
         places = {digest: index for index, digest in enumerate(unique)}
         return {name: self._compared(timed, places[artifacts[name][1].hex], TOGETHER_NOISE) for name in artifacts}
+
+    def on_bench(self, artifact: Artifact, payload: Digest) -> Compared | None:
+        """One artifact on a bench with the build's chip; None where none can be asked, or none tells the time.
+
+        Raises RemoteError subclasses where the bench goes away meanwhile.
+        """
+        ways, _ = ways_of(self.bench.build, artifact, None)
+        measure = next((way.measure for way in ways if way.obtained is Obtained.BENCH), None)
+        if measure is None:
+            return None
+        order = BenchOrder(self._runs, _BENCH_WARM_UP, 1e3 / self.bench.card.contract.rate_hz)
+        asked = _Asked(self._runs, self.bench.build.chip)
+        question = Question("benched", asked, {"golden": self.golden, "payload": payload}, runtimes())
+        golden = read_golden(self.bench.golden, self.bench.card.contract)
+        row = take(golden.inputs, slice(0, 1))
+        try:
+            latency = kept(self.store, question, Latency, lambda: measure(row, order), lambda _: True)
+        except PlaceUnavailableError:
+            return None
+        return Compared(Speed(latency.p50_ms, ALONE_NOISE, Obtained.BENCH), latency)
 
     @property
     def _runs(self) -> int:

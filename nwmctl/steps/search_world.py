@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from nwmctl.compiler.search import Compared
 from nwmctl.compiler.search_rank import Speed, Tried
 from nwmctl.compiler.space import recipe_key, said
-from nwmctl.domain.artifact import ArtifactManifest, Recipe
+from nwmctl.domain.artifact import ArtifactManifest, Quantisation, Recipe
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check
@@ -34,6 +34,7 @@ from nwmctl.steps.search_timing import Stopwatch
 from nwmctl.steps.shelf import runtimes
 from nwmctl.steps.ways import Artifact
 from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.graph_options import QUANTISATION
 from nwmctl.toolchains.registry import Registry
 
 
@@ -189,10 +190,13 @@ class Road:
             lambda found: found.passed is not None,
         )
         words, compared = judged.words, None
-        if manifest.found_precision is not recipe.precision:
+        weights_only = recipe.options.get(QUANTISATION) == Quantisation.WEIGHTS  # their arithmetic stays float
+        if manifest.found_precision is not recipe.precision and not weights_only:
             words += f"; it asks for {recipe.precision} and {manifest.found_precision} was found in it"
         if self.bench.build.unit == HOST_UNIT and (judged.passed or judged.parity_share is not None):
             compared = self.stopwatch.alone(built.main, built.bytes["payload"])
+        elif self.bench.build.unit != HOST_UNIT:
+            compared = self.stopwatch.on_bench(built.main, built.bytes["payload"])
         speed = compared.speed if compared else self.oracle.estimate(recipe, manifest.found_precision)
         return Tried(
             recipe,

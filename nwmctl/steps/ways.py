@@ -75,4 +75,10 @@ def _bench(main: Artifact, chip: str) -> Way | Unreachable:
     if reach.reason:
         return Unreachable(label, reach.reason, reach.next)
     pace = Pace.ROWS if reach.quick else Pace.CRAWL
-    return Way(Obtained.BENCH, label, pace, lambda: driver.open_bench(main.payload, main.manifest, chip))
+    return Way(
+        Obtained.BENCH,
+        label,
+        pace,
+        lambda: driver.open_bench(main.payload, main.manifest, chip),
+        lambda inputs, order: driver.measure_on_bench(main.payload, main.manifest, chip, inputs, order),
+    )

@@ -104,7 +104,9 @@ def run_there(room: Workroom, command: Command, host: str, install: str) -> Fini
     fixed = {name: value for name, value in clean_environment(Path(), {}).items() if name not in _HERE}
     ended = room.run(
         command.argv,
-        RemoteLimits(limits.timeout_s, limits.memory_bytes, limits.file_bytes, limits.output_bytes),
+        RemoteLimits(
+            limits.timeout_s, limits.memory_bytes, limits.file_bytes or limits.scratch_bytes, limits.output_bytes
+        ),
         {**fixed, **command.environment, **around.environment},
         around.umask,
     )

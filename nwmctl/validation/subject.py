@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.cost import StepCost as StepCost
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check
 from nwmctl.domain.figure import Obtained
+from nwmctl.domain.measurement import Latency
 from nwmctl.domain.model import ModelContract
 from nwmctl.domain.platform import Build, PlatformProfile, VehicleModel
 from nwmctl.domain.policy import FleetRules, Rule
+from nwmctl.toolchains.protocol import BenchOrder
 from nwmctl.validation.drives import MODEL_DRIVES, DrivenModel, ModelDrives
 from nwmctl.validation.drives import OpenSession as OpenSession
 
@@ -55,12 +60,14 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of executing the artifact here. ``label`` is for people, as in "host twin through IREE"."""
+    """One way of executing the artifact here. ``label`` is for people, as in "host twin through IREE". ``measure``
+    times one row there, where the hardware is elsewhere: a clock here would time the connection."""
 
     obtained: Obtained
     label: str
     pace: Pace
     open: OpenSession
+    measure: Callable[[Mapping[str, NDArray[np.generic]], BenchOrder], Latency] | None = None
 
     def __post_init__(self) -> None:
         if self.obtained not in (Obtained.MEASURED, Obtained.BENCH, Obtained.EMULATED, Obtained.PROXY):
