@@ -22,7 +22,7 @@ from nwmctl.domain.platform import HOST_UNIT
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import CompileWork
-from nwmctl.errors import GoldenDataError, MissingError, NwmError, ToolchainTimeoutError
+from nwmctl.errors import GoldenDataError, MissingError, NwmError, RemoteError, ToolchainTimeoutError
 from nwmctl.formats import documents
 from nwmctl.steps.base import Step
 from nwmctl.steps.compile import build_once
@@ -125,7 +125,8 @@ class Road:
             except NwmError as problem:
                 words = f"{problem.what}: {problem.why}"
                 tried = Tried(recipe, words, failed=True)
-                if not isinstance(problem, (MissingError, ToolchainTimeoutError)):  # those may pass another time
+                # Those may pass another time; no other is asked again.
+                if not isinstance(problem, (MissingError, RemoteError, ToolchainTimeoutError)):
                     kept(self.store, failed, Failure, lambda: Failure(words))
         seconds = round(self.clock.monotonic() - begun, 3)
         spent = kept(
