@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nwmctl.cli import build, deploy, doctor, drive, fleet, judge, keys, platforms, runs, search, verify
+from nwmctl.cli import build, deploy, doctor, drive, fleet, judge, keys, platforms, runs, search, split, verify
 
 if TYPE_CHECKING:
     from nwmctl.errors import NwmError
@@ -30,6 +30,7 @@ app.command("deploy")(deploy.deploy)
 app.command("pull")(build.pull)
 app.command("compile")(build.compile_)
 app.command("search")(search.search)
+app.command("split")(split.split)
 app.command("validate")(build.validate)
 app.command("bundle")(build.bundle)
 app.command("stage")(build.stage)

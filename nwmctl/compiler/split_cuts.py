@@ -9,6 +9,7 @@ cross: a part that reads one holds it. Predicts nothing.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ class SplitGraph:
     def counted(self) -> list[int]:
         """The position of every node that a count of this graph lists, in its order."""
         return [index for index, node in enumerate(self.nodes) if node.op_type not in FREE]
+
+    def ports(self, names: Sequence[str]) -> tuple[Port, ...]:
+        """Tensors by name, with their shapes."""
+        return tuple(self._ports[name] for name in names)
 
     def cuts(self, most: int = MOST_TENSORS) -> tuple[Cut, ...]:
         """Every valid cut, in the order of the graph."""
@@ -131,6 +136,9 @@ class SplitGraph:
             return False
         after = {name for node in self.nodes[position:] for name in node.output}
         if not any(name in after for name in self.outputs):
+            return False
+        # A part is a model at batch 1 again, so what it takes has a batch in front.
+        if any(self._ports[name].shape[:1] != (1,) for name in live):
             return False
         return not any(self._inside_kernel(name, position) for name in live)
 
