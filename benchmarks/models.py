@@ -89,7 +89,7 @@ def driving_transformer(
         {f"in/{name}": values for name, values in seen.items()}
         | {f"out/{name}": values for name, values in expected.items()},
     )
-    files = {"weights": model, "calibration": calibration, "golden": golden} | ({"data": data} if data else {})
+    files = {"weights": model, "calibration": calibration, "golden": golden} | ({"weights_data": data} if data else {})
     card = ModelCard(
         name="benchmark-transformer",
         version=f"{width}.{layers}.{tokens}",

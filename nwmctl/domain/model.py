@@ -70,7 +70,8 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """Everything the package says about itself. ``files`` has the roles ``weights``, ``calibration``, ``golden``."""
+    """Everything the package says about itself. ``files`` has the roles ``weights``, ``calibration``, ``golden``, and
+    ``weights_data`` (the graph's external data, one file) where the graph does not hold its weights itself."""
 
     name: str
     version: str

@@ -19,6 +19,8 @@ from nwmctl.storage.content import ContentStore
 from nwmctl.validation.contract import check_graph
 
 _ROLES = ("weights", "calibration", "golden")
+_DATA = "weights_data"
+"""The file of the weights, of a model whose graph does not hold them; handed on where the card lists it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class _Pull:
                 next="have the model's publisher complete the package",
             )
         check_graph(package.file("weights"), card.contract)
-        outputs = {role: self.store.put_file(package.file(role)) for role in _ROLES}
+        roles = (*_ROLES, _DATA) if _DATA in card.files else _ROLES
+        outputs = {role: self.store.put_file(package.file(role)) for role in roles}
         outputs["card"] = self.store.put_file(package.folder / CARD_NAME)
         outputs["signature"] = self.store.put_file(package.folder / SIGNATURE_NAME)
         size = sum(entry.size for entry in card.files.values())

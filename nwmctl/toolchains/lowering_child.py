@@ -23,9 +23,8 @@ from nwmctl.toolchains.lowering_files import Source, first_line, read_source
 from nwmctl.toolchains.lowering_prepare import prepare
 from nwmctl.toolchains.lowering_refusals import Refusal, Refused
 from nwmctl.toolchains.lowering_report import operators, report
-from nwmctl.toolchains.lowering_write import write
+from nwmctl.toolchains.lowering_write import put_back, set_aside, write
 
-_LARGE = 64 << 10
 _FOLDED = "folded.onnx"
 _BASE = 700 << 20
 """Address space of this process with its libraries and an empty graph."""
@@ -75,12 +74,11 @@ def _fold(source: Source, with_weights: int) -> tuple[ir.Model, dict[str, int]]:
     that there were before."""
     try:
         model = ir.from_proto(source.proto)
-        for name, tensor in source.outside.items():
-            model.graph.initializers[name].const_value = tensor
         whole = source.weights <= with_weights
-        aside = {} if whole else _set_aside(model)
-        if whole and source.outside:
-            ir.external_data.load_to_model(model)
+        for name, tensor in source.outside.items():
+            stored: Any = ir.Tensor(tensor.numpy(), tensor.dtype, name=name) if whole else tensor
+            model.graph.initializers[name].const_value = stored
+        aside = {} if whole else set_aside(model)
         proto = ir.to_proto(model)
         onnx.checker.check_model(proto)
         before = operators(onnx.shape_inference.infer_shapes(proto))
@@ -91,7 +89,7 @@ def _fold(source: Source, with_weights: int) -> tuple[ir.Model, dict[str, int]]:
     _run_passes(proto.SerializeToString())
     del proto, model
     folded = ir.load(_FOLDED)
-    _put_back(folded, aside)
+    put_back(folded, aside)
     return folded, before
 
 
@@ -107,29 +105,6 @@ def _run_passes(graph: bytes) -> None:
         onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime's errors have no common family
         raise Refused(Refusal.UNREADABLE, first_line(problem)) from problem
-
-
-def _set_aside(model: ir.Model) -> dict[str, Any]:
-    """Take the large weights out; the graph keeps them as inputs of known shape."""
-    aside: dict[str, Any] = {}
-    for name, value in list(model.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes < _LARGE or value.is_graph_output() or value.is_graph_input():
-            continue
-        aside[name] = tensor
-        del model.graph.initializers[name]
-        value.const_value = None
-        value.shape, value.dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
-        model.graph.inputs.append(value)
-    return aside
-
-
-def _put_back(model: ir.Model, aside: dict[str, Any]) -> None:
-    for value in [value for value in model.graph.inputs if value.name in aside]:
-        model.graph.inputs.remove(value)
-        if value.uses():
-            value.const_value = aside[str(value.name)]
-            model.graph.register_initializer(value)
 
 
 def _tidy(model: ir.Model) -> None:

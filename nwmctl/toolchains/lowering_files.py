@@ -1,8 +1,9 @@
 """An ONNX file and the file of its weights, read without trust. Runs in the lowering's child process.
 
 Nothing that a graph says about other files is followed: weights outside the graph are read from the one file that the
-caller gives, after their offsets and lengths were held against its size. They stay in that file (mapped into memory)
-until somebody needs one of them. Does not change the graph.
+caller gives, after their offsets and lengths were held against its size. They stay in that file until one of them is
+needed, which is then read, and freed by whoever is done with it: a mapping would keep the whole file in the address
+space that the child is allowed. Does not change the graph.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -26,7 +28,7 @@ class Source:
     """A parsed graph. ``outside`` are its weights in the other file, by name; ``weights`` the bytes of all of them."""
 
     proto: Any
-    outside: dict[str, ir.ExternalTensor]
+    outside: dict[str, ir.LazyTensor]
     weights: int
 
 
@@ -57,7 +59,7 @@ def first_line(problem: BaseException) -> str:
     return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)[:300]
 
 
-def _outside(proto: Any, data: Path | None) -> dict[str, ir.ExternalTensor]:
+def _outside(proto: Any, data: Path | None) -> dict[str, ir.LazyTensor]:
     """The tensors that lie in the weights' file."""
     entries = {v.name: v for v in proto.graph.initializer if v.data_location == onnx.TensorProto.EXTERNAL}
     hidden = [v.name for v in _tensors_of_nodes(proto.graph) if v.data_location == onnx.TensorProto.EXTERNAL]
@@ -104,7 +106,7 @@ def _check_location(location: str) -> None:
         )
 
 
-def _tensor(value: Any, said: dict[str, str], data: Path, size: int) -> ir.ExternalTensor:
+def _tensor(value: Any, said: dict[str, str], data: Path, size: int) -> ir.LazyTensor:
     """One tensor of the weights' file, with its place checked."""
     try:
         dtype = ir.DataType(value.data_type)
@@ -123,8 +125,17 @@ def _tensor(value: Any, said: dict[str, str], data: Path, size: int) -> ir.Exter
             f"'{value.name}' would lie at byte {offset} to {offset + length}, and the file has {size}",
             _RESEND,
         )
-    shape = ir.Shape(list(value.dims))
-    return ir.ExternalTensor(data.name, offset, length, dtype, shape=shape, name=value.name, base_dir=data.parent)
+    if dtype.bitwidth % 8:
+        raise Refused(Refusal.UNREADABLE, f"'{value.name}' has elements of {dtype.bitwidth} bits")
+    sizes, name = list(value.dims), value.name
+
+    def read() -> ir.TensorProtocol:
+        content = np.fromfile(data, np.uint8, length, offset=offset).view(dtype.numpy())
+        if content.nbytes != length:
+            raise Refused(Refusal.DATA_DAMAGED, f"the file ends inside of '{name}'", _RESEND)
+        return ir.Tensor(content.reshape(sizes), dtype, name=name)
+
+    return ir.LazyTensor(read, dtype, ir.Shape(sizes), name=name)
 
 
 def _elements(value: Any) -> int:

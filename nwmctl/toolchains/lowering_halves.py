@@ -50,7 +50,6 @@ def half_everything(model: ir.Model) -> ir.Model:
             f"its weights have {weights / (1 << 30):.1f} GiB, and the conversion of every operator holds them all",
             "choose fp16_scope: matmul, which converts one tensor at a time",
         )
-    ir.external_data.load_to_model(model)
     half: ir.Model = ir.from_proto(convert_float_to_float16(ir.to_proto(model), keep_io_types=True))
     half.graph.sort()  # the converter appends its casts at the end
     return half

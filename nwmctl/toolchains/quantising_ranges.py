@@ -121,13 +121,19 @@ def _session(model: ir.Model, names: tuple[str, ...]) -> Any:
 
 
 def _with_outputs(model: ir.Model, names: tuple[str, ...]) -> tuple[Any, dict[str, Array]]:
-    """The graph with the named tensors as outputs, and the weights that lie in the other file."""
-    held = {
-        str(value.name): value.const_value.numpy()
-        for value in model.graph.initializers.values()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    }
+    """The graph with the named tensors as outputs, and apart from it the weights that are not in memory yet."""
+    lazy = [value for value in model.graph.initializers.values() if isinstance(value.const_value, ir.LazyTensor)]
+    tensors = {str(value.name): value.const_value for value in lazy}
+    held = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items() if tensor is not None}
+    for value in lazy:
+        name, array = str(value.name), held[str(value.name)]
+        place = ir.ExternalTensor(
+            "weights", 0, array.nbytes, ir.DataType.from_numpy(array.dtype), shape=ir.Shape(array.shape), name=name
+        )
+        value.const_value = place
     proto = ir.to_proto(model)
+    for value in lazy:
+        value.const_value = tensors[str(value.name)]
     given = {value.name for value in proto.graph.output}
     for name in names:
         if name not in given:

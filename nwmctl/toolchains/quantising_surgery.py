@@ -49,7 +49,8 @@ def channel_scales(weights: Array, axis: int, most: int) -> Array:
     """Symmetric scales per channel, so that the largest weight of each becomes ``most``. Shape: the axis' length."""
     others = tuple(index for index in range(weights.ndim) if index != axis)
     largest = np.abs(weights.astype(np.float32)).max(axis=others)
-    return np.where(largest > 0, largest / np.float32(most), np.float32(1)).astype(np.float32)
+    scales = (largest / np.float32(most)).astype(np.float32)
+    return np.where(scales >= np.finfo(np.float32).tiny, scales, np.float32(1))
 
 
 def to_int8(weights: Array, axis: int, most: int) -> Array:

@@ -14,7 +14,7 @@ import pytest
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, ModelCard
+from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, FileEntry, ModelCard
 from nwmctl.domain.search import Ranked
 from nwmctl.domain.work import CompileWork, PullWork
 from nwmctl.errors import (
@@ -34,6 +34,8 @@ from nwmctl.steps.compile import compile_step
 from nwmctl.steps.pull import pull_step
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import file_digest
+from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
+from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.protocol import Compiled, CompileRequest
 from nwmctl.trust.dsse import MODEL_CARD_TYPE, sign_dsse
 from tests.e2e.command import tree
@@ -122,6 +124,37 @@ def _card_lacks_a_role(puller: Puller) -> Digest:
     (folder / CARD_NAME).write_bytes(data)
     (folder / SIGNATURE_NAME).write_bytes(sign_dsse(data, MODEL_CARD_TYPE, MODEL_KEY))
     return digest_bytes(data)
+
+
+def _weights_apart(puller: Puller) -> Digest:
+    """The same model with its weights in a file beside the graph."""
+    import onnx
+
+    folder = puller.root / "model"
+    graph = onnx.load(str(folder / "model.onnx"))
+    onnx.save(graph, str(folder / "model.onnx"), save_as_external_data=True, location="w.data", size_threshold=0)
+    card = documents.decode(ModelCard, (folder / CARD_NAME).read_bytes(), CARD_NAME)
+    files = {**card.files, "weights_data": card.files["weights"]}
+    for role, name in (("weights", "model.onnx"), ("weights_data", "w.data")):
+        files[role] = FileEntry(name, file_digest(folder / name), (folder / name).stat().st_size)
+    data = documents.encode(replace(card, files=files))
+    (folder / CARD_NAME).write_bytes(data)
+    (folder / SIGNATURE_NAME).write_bytes(sign_dsse(data, MODEL_CARD_TYPE, MODEL_KEY))
+    return digest_bytes(data)
+
+
+def test_weights_beside_the_graph_are_pulled_and_compile_to_the_same_graph(puller: Puller, store: ContentStore) -> None:
+    whole = puller.run()
+    apart = puller.run(_weights_apart(puller))
+    assert set(apart.outputs) == {*whole.outputs, "weights_data"}
+    graphs = []
+    for index, outcome in enumerate((whole, apart)):
+        scratch = puller.root / f"scratch-{index}"
+        scratch.mkdir()
+        data = store.path(outcome.outputs["weights_data"]) if "weights_data" in outcome.outputs else None
+        files = GraphFiles(store.path(outcome.outputs["weights"]), data)
+        graphs.append(lower(files, scratch, LoweringOrder(Precision.FP32), Limits(60)).path.read_bytes())
+    assert graphs[0] == graphs[1]
 
 
 @pytest.mark.parametrize(
