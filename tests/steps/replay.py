@@ -13,6 +13,8 @@ answer differs from machine to machine a part of it is left out and said so:
     sign      without the signature, since keys are made anew for every test run (tests/steps/test_bundle_sign.py sees
               that it is deterministic)
     validate  checks, verdicts, how they were obtained and the figures' names; not the figures, which are real ones
+    compile, rebuild
+              without what it took (memory, processor time)
     iree      the compiler's arguments for every recipe of the embedded profiles, and the graph before it; not the
               compiled code, which belongs to the compiler's version
 
@@ -45,28 +47,31 @@ from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.platform import PlatformProfile
 from nwmctl.domain.policy import FleetRules, Policy
 from nwmctl.domain.step import Outcome
-from nwmctl.domain.work import CompileWork, PullWork, ValidateWork
+from nwmctl.domain.work import CompileWork, PullWork, RebuildWork, ValidateWork
 from nwmctl.formats import canonical, documents
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.base import Step
 from nwmctl.steps.bundle import bundle_step
 from nwmctl.steps.compile import compile_step
 from nwmctl.steps.pull import pull_step
+from nwmctl.steps.rebuild import rebuild_step
 from nwmctl.steps.sign import sign_step
 from nwmctl.steps.validate import validate_step
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains import iree
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.iree_options import plan, twin
-from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
+from nwmctl.toolchains.lowering import GraphFiles, lower
 from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.registry import registry
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys
+from tests.fakes import FakeClock
 from tests.project import MODEL_KEY, policy_plain
 from tests.steps.papers import SIGN_WORK, WORK, bundle_inputs, sign_inputs
 from tests.trust.conftest import real_now
 
 RECORD = Path(__file__).with_name("step-versions.json")
+_TAKEN = ("peak_mb", "cpu_s")
 PACKAGE = Path(__file__).parent / "golden"
 """A model package of a few bytes, as it lay on the day it was recorded."""
 
@@ -140,6 +145,15 @@ def _compile(precision: Precision) -> Callable[[Path], Replayed]:
     return again
 
 
+def _rebuild(folder: Path) -> Replayed:
+    store, clock = ContentStore(folder / "content"), FakeClock()
+    model = _model(store)
+    work = CompileWork("host", Recipe("onnxruntime", Precision.FP32), "")
+    made = compile_step(store, registry(), 60.0).run(to_plain(work), model, quiet)
+    step = rebuild_step(store, registry(), 60.0, clock, clock.sleep)
+    return _step(step, to_plain(RebuildWork("host", "")), {**model, **made.outputs})
+
+
 def _validate(folder: Path) -> Replayed:
     store = ContentStore(folder / "content")
     model, order = _model(store), CompileWork("host", Recipe("onnxruntime", Precision.FP32), "")
@@ -187,9 +201,7 @@ def _iree_graph(folder: Path) -> Replayed:
         scratch = folder / precision
         scratch.mkdir()
         how = plan(Recipe("iree", precision, {"arch": "sm_87"}), "gpu")
-        lowered = lower(
-            GraphFiles(weights), scratch, LoweringOrder(how.graph_precision, how.scope), Limits(60.0, 4 << 30)
-        )
+        lowered = lower(GraphFiles(weights), scratch, how.order, Limits(60.0, 4 << 30))
         told.append(str(file_digest(lowered.path)))
     # The packages that fold the graph are in the driver's fingerprint; the machine's kind plays no part before code.
     packages = iree.Iree().fingerprint(Recipe("iree", Precision.FP32)).rpartition(", ")[0]
@@ -202,6 +214,7 @@ _REPLAYS: dict[str, Callable[[Path], Replayed]] = {
     "compile onnxruntime fp16": _compile(Precision.FP16),
     "compile iree arguments": _iree_arguments,
     "compile iree graph": _iree_graph,
+    "rebuild": _rebuild,
     "validate": _validate,
     "bundle": _bundle,
     "sign": _sign,
@@ -222,7 +235,8 @@ def _model(store: ContentStore) -> dict[str, Digest]:
 def _step(step: Step[object], order: object, inputs: Mapping[str, Digest]) -> Replayed:  # type: ignore[type-var]
     outcome: Outcome = step.run(order, inputs, quiet)
     told = {"outputs": {name: str(digest) for name, digest in outcome.outputs.items()}, "concern": outcome.concern}
-    return Replayed(step.version, _asked(step, order, inputs), _digest({**told, "summary": to_plain(outcome.summary)}))
+    summary = {name: value for name, value in outcome.summary.items() if name not in _TAKEN}
+    return Replayed(step.version, _asked(step, order, inputs), _digest({**told, "summary": to_plain(summary)}))
 
 
 def _asked(step: Step[object], order: object, inputs: Mapping[str, Digest], *, fingerprint: bool = True) -> Digest:
