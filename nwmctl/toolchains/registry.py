@@ -84,6 +84,7 @@ class Registry:
         return {
             "iree": _iree,
             "onnxruntime": _onnxruntime,
+            "openvino": _openvino,
             "external": lambda: _external(self._declarations, self._hosts),
         }
 
@@ -140,6 +141,12 @@ def _onnxruntime() -> Toolchain:
     from nwmctl.toolchains.onnxruntime import OnnxRuntime
 
     return OnnxRuntime()
+
+
+def _openvino() -> Toolchain:
+    from nwmctl.toolchains.openvino import OpenVino
+
+    return OpenVino()
 
 
 def _external(declarations: tuple[Path, ...], hosts: Path | None) -> Toolchain:

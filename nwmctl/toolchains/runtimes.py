@@ -121,14 +121,16 @@ def _openvino(order: Order) -> Loaded:
     if not hint:
         raise ValueError("the manifest names no precision hint, and without one the runtime would choose by itself")
     core = openvino.Core()
-    model = core.read_model(*_ir(openvino, order.payload))
+    text, weights = _ir(order.payload)
+    model = core.read_model(text, openvino.Tensor(weights, shared_memory=True))
     request = compile_model(core, model, hint).create_infer_request()
     inputs = _buffers(order.inputs)
     for name, buffer in inputs.items():
         request.set_tensor(name, openvino.Tensor(buffer, shared_memory=True))
     made = [request.get_tensor(port.name) for port in order.outputs]
 
-    def once(given: Tensors) -> list[NDArray[Any]]:
+    def once(given: Tensors, _held: NDArray[np.uint8] = weights) -> list[NDArray[Any]]:
+        # The weights are held here because nothing else holds them: OpenVINO keeps a pointer only.
         for name, buffer in inputs.items():
             np.copyto(buffer, given[name], casting="no")
         # Started and awaited: a plain call would look at every input again.
@@ -154,19 +156,17 @@ def compile_model(core: Any, model: Any, hint: str) -> Any:
     return core.compile_model(model, "CPU", settings)
 
 
-def _ir(openvino: Any, payload: str) -> tuple[bytes, Any]:
+def _ir(payload: str) -> tuple[bytes, NDArray[np.uint8]]:
     """The description and the weights out of the payload; the weights stay in the file until they are read."""
     with tarfile.open(payload, "r:") as archive:
         described = archive.extractfile(IR_XML)
         weights = archive.getmember(IR_BIN)
         assert described is not None
         text = described.read()
-    if not weights.size:
-        return text, openvino.Tensor(np.zeros(1, np.uint8), shared_memory=False)
     with open(payload, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    values = np.frombuffer(mapped, np.uint8, weights.size, weights.offset_data)
-    return text, openvino.Tensor(values, shared_memory=True)
+        # A private copy on write: OpenVINO takes no read-only memory, and writes none of it.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return text, np.frombuffer(mapped, np.uint8, weights.size, weights.offset_data)
 
 
 def _buffers(ports: tuple[Port, ...]) -> dict[str, NDArray[Any]]:
