@@ -187,9 +187,10 @@ def _passing(unreachable: tuple[Unreachable, ...]) -> bool:
 
 
 def _reached(subject: Subject) -> str:
-    """What executes the artifact: the runtimes here, and a bench if one answers."""
-    benches = [way.label for way in subject.ways if way.obtained is Obtained.BENCH]
-    return ", ".join([runtimes(), *benches])
+    """What executes the artifact: the runtimes here, and a bench if one answers, whose time has a budget."""
+    benches = [way for way in subject.ways if way.obtained is Obtained.BENCH]
+    budgets = [f"{subject.profile.budget.latency.value} ms" for way in benches if way.measure]
+    return ", ".join([runtimes(), *(way.label for way in benches), *budgets])
 
 
 def _build(profile: PlatformProfile, work: ValidateWork) -> Build:

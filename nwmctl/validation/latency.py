@@ -1,8 +1,9 @@
 """The latency check: measured where the chip is, and nowhere else.
 
 Only the virtual platform's chip is this machine. An emulator's or a host twin's time says nothing about a vehicle, so
-every other build is ``not_run`` and told which bench would settle it. Measured latency differs from run to run; it is
-therefore measured on request only, so that the other evidence keeps its bytes.
+every other build is measured on a bench that tells the time itself, or is ``not_run`` and told which bench would settle
+it. Measured latency differs from run to run; here it is therefore measured on request only, so that the other evidence
+keeps its bytes. Who connects a bench has requested it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
-from nwmctl.domain.figure import Obtained
-from nwmctl.errors import CandidateFailedError
+from nwmctl.domain.figure import Obtained, ResultFigure
+from nwmctl.errors import CandidateFailedError, MissingError, ToolchainError
+from nwmctl.toolchains.protocol import BenchOrder
 from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.figures import against, figure, not_run
 from nwmctl.validation.inputs import Golden, take
-from nwmctl.validation.subject import Settings, Subject
+from nwmctl.validation.subject import Settings, Subject, Way
 
 P50, P99 = "latency_p50_ms", "latency_p99_ms"
 _WARM_UP = 10
@@ -28,6 +30,9 @@ _WARM_UP = 10
 def check_latency(subject: Subject, settings: Settings, here: Candidate | None, golden: Golden) -> CheckResult:
     """Batch-1 latency over the session's border; ``here`` is the candidate that runs on the platform's own chip."""
     chip = subject.build.chip
+    on_bench = next((way for way in subject.ways if way.obtained is Obtained.BENCH and way.measure), None)
+    if on_bench is not None:
+        return _on_bench(subject, settings, on_bench, golden)
     if not any(way.obtained is Obtained.MEASURED for way in subject.ways):
         return not_run(
             Check.LATENCY,
@@ -46,6 +51,29 @@ def check_latency(subject: Subject, settings: Settings, here: Candidate | None, 
         summary = f"{problem.what}: {problem.why}"
         return CheckResult(Check.LATENCY, Verdict.FAILED, here.obtained, summary, (), problem.next)
     return _judge(subject, settings, spent, here.obtained)
+
+
+def _on_bench(subject: Subject, settings: Settings, way: Way, golden: Golden) -> CheckResult:
+    """What programs on the bench say. Raises RemoteError subclasses where it goes away."""
+    assert way.measure is not None
+    order = BenchOrder(settings.latency_runs, _WARM_UP, 1e3 / subject.contract.rate_hz)
+    try:
+        found = way.measure(take(golden.inputs, slice(0, 1)), order)
+    except MissingError as problem:
+        return not_run(Check.LATENCY, f"{problem.what}: {problem.why}", problem.next)
+    except ToolchainError as problem:
+        summary = f"{problem.what}: {problem.why}"
+        return CheckResult(Check.LATENCY, Verdict.FAILED, way.obtained, summary, (), problem.next)
+    figures = {
+        "runs": (found.n, ""),
+        P50: (found.p50_ms, "ms"),
+        P99: (found.p99_ms, "ms"),
+        "latency_p999_ms": (found.p999_ms, "ms"),
+        "latency_most_ms": (found.most_ms, "ms"),
+        "deadline_misses": (found.misses, ""),
+    }
+    told = tuple(figure(name, value, unit, way.obtained) for name, (value, unit) in figures.items())
+    return _judged(subject, settings, told, f"{found.n} runs at batch 1 on {way.label}, load {found.load:.2g}")
 
 
 def _measure(here: Candidate, golden: Golden, runs: int, clock: Clock) -> NDArray[np.float64]:
@@ -68,12 +96,18 @@ def _judge(subject: Subject, settings: Settings, spent: NDArray[np.float64], obt
         figure(P50, p50, "ms", obtained),
         figure(P99, p99, "ms", obtained),
     )
+    return _judged(subject, settings, figures, f"{len(spent)} runs at batch 1 on this machine")
+
+
+def _judged(subject: Subject, settings: Settings, figures: tuple[ResultFigure, ...], where: str) -> CheckResult:
+    """The figures against the vehicle's budget and the policy's margins."""
+    obtained, values = figures[0].obtained, {each.name: each.value for each in figures}
+    p50, p99 = values[P50], values[P99]
     limits: Mapping[str, float] = settings.margins(subject.profile.name, Check.LATENCY)
     budget = subject.profile.budget.latency.value
     if budget is not None:
         limits = {**limits, P99: min(budget, limits.get(P99, budget))}
     judged = against(limits, figures)
-    where = f"{len(spent)} runs at batch 1 on this machine"
     if judged.exceeded:
         return CheckResult(
             Check.LATENCY, Verdict.FAILED, obtained, f"{'; '.join(judged.exceeded)} ({where})", judged.figures

@@ -130,7 +130,7 @@ def execute(subject: Subject, settings: Settings, progress: Progress) -> Execute
                 results += _one(check, graph, _runner(check, subject, settings, candidate, golden))
             commands += _commands(subject, settings, candidate)
         here = next((c for c in candidates if c.obtained is Obtained.MEASURED), None)
-        if settings.measure_latency:
+        if settings.measure_latency or any(way.measure for way in subject.ways):
             progress(f"{Check.LATENCY}", (total - 1) / total)
             results += _one(Check.LATENCY, None, lambda: check_latency(subject, settings, here, golden))
     return Executed(tuple(results), tuple(commands))
