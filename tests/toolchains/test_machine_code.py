@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from nwmctl.toolchains.inspect_sass import inspect_sass
 from nwmctl.toolchains.machine_code import CudaBuild, MachineCode, build_machine_code, padded, proven
 from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.protocol import Compiled
-from tests.real import require_real
+from tests.real import require_program, require_real
+from tests.toolchains.models import TOKENS, WIDTH
 
 FLAGS = (
     "--iree-opt-level=O3",
@@ -130,6 +132,69 @@ def test_the_commands_are_told_as_they_ran(built: Built) -> None:
     assert [command.split()[0] for command in commands] == ["iree-compile", "iree-compile", "ptxas", "iree-compile"]
     assert built.said.assembler == ptxas.version()
     assert all(Counter(command.split())["--iree-cuda-target=sm_87"] == 1 for command in commands if "iree" in command)
+
+
+# --- what the runtime in the vehicle makes of it ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a driver is handed: images in their order, where they lie, and launches with their sizes."""
+
+    images: list[bytes]
+    alignment: set[int]
+    launches: list[str]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a driver that executes nothing and writes down what the real runtime asks of it."""
+    folder = tmp_path_factory.mktemp("driver")
+    source = Path(__file__).with_name("recording_driver.c")
+    argv = [
+        require_program("gcc", "gcc"),
+        "-shared",
+        "-fPIC",
+        "-w",
+        "-o",
+        str(folder / "libcuda.so"),
+        str(source),
+        "-ldl",
+    ]
+    subprocess.run(argv, check=True, timeout=60)
+    shutil.copyfile(folder / "libcuda.so", folder / "libcuda.so.1")
+    return folder
+
+
+def loaded(payload: Path, driver: Path, folder: Path) -> Seen:
+    program = packaged_program("iree._runtime_libs", "iree-run-module")
+    require_real("iree-run-module", program is not None, "pip install 'nwmctl[iree]'")
+    folder.mkdir()
+    inputs = [f"--input=1x{shape}xf32=1" for shape in (f"{TOKENS}x{WIDTH}", "1")]
+    argv = [str(program), "--device=cuda", f"--module={payload}", "--function=model", *inputs]
+    environment = {"LD_LIBRARY_PATH": str(driver), "RECORDING": str(folder), "HOME": str(folder)}
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    calls = (folder / "calls").read_text().splitlines()
+    images = [line.split() for line in calls if line.startswith("image")]
+    return Seen(
+        [(folder / name).read_bytes() for _, name, _, _ in images],
+        {int(at) for *_, at in images},
+        [line for line in calls if line.startswith("launch")],
+    )
+
+
+def test_the_real_runtime_hands_the_machine_code_to_the_driver_and_launches_as_with_ptx(
+    built: Built, gpu_fp16: Compiled, driver: Path, tmp_path: Path
+) -> None:
+    """The runtime of the vehicle is real here and the GPU is not: what it is handed is seen, and nothing executes."""
+    ptx = loaded(gpu_fp16.payload, driver, tmp_path / "ptx")
+    code = loaded(built.build.payload, driver, tmp_path / "code")
+    assert all(image.startswith(b"//") for image in ptx.images), "the driver would compile text"
+    assert Counter(code.images) == Counter(built.said.cubins), "every cubin, to its last byte, and nothing else"
+    assert code.alignment == {0}
+    assert code.launches == ptx.launches
+    assert len(code.launches) >= len(built.said.kernels) > 0
 
 
 # --- what it must not get away with -------------------------------------------------------------------------------
