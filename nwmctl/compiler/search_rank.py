@@ -18,6 +18,8 @@ from nwmctl.domain.measurement import Latency
 
 TIE = 0.03
 """Speeds closer than this are one speed: repeated measurements of one artifact differ by about as much."""
+TIE_ESTIMATED = 0.005
+"""Estimates of one chip share most of their error, so that less tells them apart."""
 FINALISTS = 4
 
 _SAFETY = {Precision.FP32: 0, Precision.BF16: 2, Precision.FP16: 1, Precision.INT8: 4}
@@ -133,7 +135,8 @@ def ranked(tried: Sequence[Tried]) -> tuple[list[Tried], dict[str, str]]:
 def _tie(best: Tried, other: Tried) -> bool:
     if best.speed is None or other.speed is None:
         return best.speed is other.speed
-    return other.speed.ms <= best.speed.ms * (1 + TIE)
+    measured = best.speed.obtained in (Obtained.MEASURED, Obtained.BENCH)
+    return other.speed.ms <= best.speed.ms * (1 + (TIE if measured else TIE_ESTIMATED))
 
 
 def _why(chosen: Tried, faster: Tried) -> str:

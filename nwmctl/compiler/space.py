@@ -48,7 +48,9 @@ def make_space(
     """
     usable = {offer.toolchain: offer for offer in offers if not offer.absent}
     left_out = [f"{offer.toolchain}: {offer.absent}" for offer in offers if offer.absent]
-    all_ = [recipe for recipe in _once((*winners, *_in_turn(offers), *own)) if recipe.toolchain in usable]
+    offered = _in_turn(offers)
+    besides = [recipe for recipe in own if not any(_says_more(other, recipe) for other in offered)]
+    all_ = [recipe for recipe in _once((*winners, *offered, *besides)) if recipe.toolchain in usable]
     absent = {recipe.toolchain for recipe in own} - {offer.toolchain for offer in offers}
     left_out += [f"{name}: no such toolchain is installed here" for name in sorted(absent)]
     others = [recipe for recipe in all_ if recipe.toolchain not in unlike]
@@ -79,6 +81,12 @@ def said(recipe: Recipe) -> str:
     if kept:
         words.append(f"keep={len(kept.split(','))} groups")
     return " ".join(words)
+
+
+def _says_more(offer: Recipe, own: Recipe) -> bool:
+    """Whether an offer spells out what a recipe leaves to the driver: then the recipe would be built twice."""
+    same = (offer.toolchain, offer.precision) == (own.toolchain, own.precision)
+    return same and own.options.items() <= offer.options.items()
 
 
 def _in_turn(offers: Iterable[Offer]) -> list[Recipe]:

@@ -97,7 +97,8 @@ class _Search:
         if "unlike" in inputs:
             other = documents.decode(Ranked, self.store.read(inputs["unlike"]), "ranked recipes")
             unlike = (*unlike, other.recipes[0].toolchain)
-        won = [each.recipes[0] for each in memory.searches if each.recipes]
+        # This model's own search is no teacher: asked again, it finds the same facts in the same order.
+        won = [each.recipes[0] for each in memory.searches if each.recipes and each.weights != inputs["weights"]]
         space = make_space([offer for offer in offers if offer is not None], build.recipes, won, unlike)
         if not space.recipes:
             raise NoCandidateError(
@@ -153,7 +154,7 @@ class _Search:
         mixer = Mixer(
             store, bench, GraphFiles(weights, data, calibration), {**parts, "golden": inputs["golden"]}, limits
         )
-        stopwatch = Stopwatch(store, bench, inputs["golden"], self.clock)
+        stopwatch = Stopwatch(store, bench, inputs["golden"])
         return Road(
             store, self.toolchains, self.compile, bench, oracle, mixer, stopwatch, parts, inputs["golden"],
             work.driver, self.clock, lambda text: progress(text, -1.0),

@@ -39,8 +39,10 @@ def why(found: Found) -> str:
     if winner.speed is None:
         return "nothing here tells how fast it is; the safest that passed comes first"
     way = "measured" if winner.speed.obtained in (Obtained.MEASURED, Obtained.BENCH) else "estimated"
-    how = "as fast as can be told, and safer" if recipe_key(winner.recipe) in found.ties else "the fastest"
-    return f"{how} that passed, {way}" if others else f"the only one that passed, {way}"
+    if not others:
+        return f"the only one that passed, {way}"
+    tie = recipe_key(winner.recipe) in found.ties
+    return f"the fastest that passed, {way}" + (": as fast as another as far as can be told, and safer" if tie else "")
 
 
 def _candidate(tried: Tried, found: Found) -> Candidate:

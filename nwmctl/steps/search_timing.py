@@ -7,14 +7,18 @@ kept by payload and machine. Decides nothing.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nwmctl.compiler.search import Compared
 from nwmctl.compiler.search_rank import Speed
-from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.measurement import Latency
@@ -24,11 +28,12 @@ from nwmctl.steps.search_kept import Question, kept
 from nwmctl.steps.shelf import runtimes
 from nwmctl.steps.ways import Artifact, ways_of
 from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.measure import MeasureOrder, latency_of, measure_samples
 from nwmctl.toolchains.protocol import BenchOrder, Place, Session
 from nwmctl.validation.inputs import read_golden, take
 
-ALONE_NOISE, TOGETHER_NOISE = 1.08, 1.02
-"""By how much two medians of one artifact differ, measured apart and side by side."""
+ALONE_NOISE, TOGETHER_NOISE = 0.03, 0.01
+"""The least by which two medians of one artifact differ, measured apart and side by side."""
 _RUNS, _LARGE_RUNS = 200, 24
 _BENCH_WARM_UP = 20
 _YARDSTICK = "yardstick"
@@ -45,10 +50,16 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Latencies that were taken interleaved, in the order in which they were asked for, and the yardstick's."""
+    """Latencies that were taken interleaved, in the order in which they were asked for, and the yardstick's.
+
+    ``ratios`` are the medians of each execution over the yardstick's in the same round; ``noise``: by how much that
+    median may be off, as a share.
+    """
 
     latencies: tuple[Latency, ...]
     yardstick: Latency
+    ratios: tuple[float, ...] = ()
+    noise: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,6 @@ class Stopwatch:
     store: ContentStore
     bench: Bench
     golden: Digest
-    clock: Clock
 
     def alone(self, artifact: Artifact, payload: Digest) -> Compared:
         """One artifact beside the yardstick. Raises what opening and running it raises."""
@@ -99,11 +109,9 @@ class Stopwatch:
 
     def _compared(self, timed: Timed, index: int, noise: float) -> Compared:
         """On the scale of the yardstick as it was when it was first measured."""
-        latency = timed.latencies[index]
         reference = self._timed("timed", {}, self._runs).yardstick
-        return Compared(
-            Speed(reference.p50_ms * latency.p50_ms / timed.yardstick.p50_ms, noise, Obtained.MEASURED), latency
-        )
+        ms, factor = reference.p50_ms * timed.ratios[index], 1.0 + max(noise, timed.noise[index])
+        return Compared(Speed(ms, factor, Obtained.MEASURED), timed.latencies[index])
 
     def _timed(self, kind: str, artifacts: Mapping[str, tuple[Artifact, Digest]], runs: int) -> Timed:
         digests = {f"payload:{name}": digest for name, (_, digest) in artifacts.items()}
@@ -119,8 +127,26 @@ class Stopwatch:
                 subjects[name] = stack.enter_context(artifact.open(Place.HOST))
             golden = read_golden(self.bench.golden, self.bench.card.contract)
             rows = [take(golden.inputs, slice(row, row + 1)) for row in range(golden.rows)]
-            found = measure(subjects, rows, runs, self.bench.card.contract.rate_hz, self.clock)
-        return Timed(tuple(found[name] for name in artifacts), found[_YARDSTICK])
+            order = MeasureOrder(runs, 1e3 / self.bench.card.contract.rate_hz)
+            load = os.getloadavg()[0]
+            spent = measure_samples(subjects, rows, order)
+        yardstick = spent.pop(_YARDSTICK)
+        found = [_ratio(spent[name], yardstick) for name in artifacts]
+        return Timed(
+            tuple(latency_of(spent[name], order, load) for name in artifacts),
+            latency_of(yardstick, order, load),
+            tuple(ratio for ratio, _ in found),
+            tuple(noise for _, noise in found),
+        )
+
+
+def _ratio(spent: NDArray[np.float64], yardstick: NDArray[np.float64]) -> tuple[float, float]:
+    """The median ratio of two rows of executions that were taken in turn, and how far it may be off (the half-width of
+    a notch around a median, as a share)."""
+    ratios = spent / yardstick
+    low, middle, high = (float(each) for each in np.quantile(ratios, (0.25, 0.5, 0.75)))
+    noise = 1.57 * (high - low) / math.sqrt(len(ratios)) / middle
+    return float(f"{middle:.6g}"), float(f"{noise:.3g}")
 
 
 def machine() -> str:
@@ -131,38 +157,3 @@ def machine() -> str:
         return "unknown"
     lines = (line.partition(":") for line in text.splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() in ("model name", "CPU part")), "unknown")
-
-
-def measure(
-    subjects: Mapping[str, Session], rows: list[dict], runs: int, rate_hz: float, clock: Clock
-) -> dict[str, Latency]:
-    """TEMPORARY."""
-    import os
-
-    import numpy as np
-
-    spent: dict[str, list[float]] = {name: [] for name in subjects}
-    for turn in range(-3, runs):
-        for name, session in subjects.items():
-            begun = clock.monotonic()
-            session.run(rows[turn % len(rows)])
-            took = session.seconds[0] if session.seconds else clock.monotonic() - begun
-            if turn >= 0:
-                spent[name].append(1e3 * took)
-    made = {}
-    for name, values in spent.items():
-        p50, p99, p999 = (float(x) for x in np.percentile(values, (50, 99, 99.9)))
-        d = 1e3 / rate_hz
-        made[name] = Latency(
-            len(values),
-            p50,
-            p99,
-            p999,
-            max(values),
-            sum(v > d for v in values),
-            d,
-            "none",
-            os.getloadavg()[0],
-            Obtained.MEASURED,
-        )
-    return made

@@ -203,6 +203,14 @@ def test_a_tie_goes_to_the_recipe_that_changes_the_numbers_least() -> None:
     assert [each.recipe for each in found.order] == [exact, fast]
 
 
+def test_estimates_share_their_error_so_less_tells_them_apart() -> None:
+    fast, exact = recipe(0, Precision.FP16), recipe(1, Precision.FP32)
+    truths = {recipe_key(fast): Truth(1.00, None), recipe_key(exact): Truth(1.02, None)}
+    found = search(Space((fast, exact)), Limits(), FakeWorld(truths, obtained=Obtained.ESTIMATED))
+    assert found.winner is not None
+    assert found.winner.recipe == fast
+
+
 def test_the_fastest_that_fails_its_last_check_gives_way() -> None:
     space, world = world_of({0: Truth(1.0, None, examined=False), 1: Truth(2.0, None)})
     found = search(space, Limits(), world)
@@ -286,6 +294,12 @@ def test_the_space_takes_one_of_each_driver_in_turn_behind_winners() -> None:
     space = make_space([Offer("a", (one, two), mixed=True), Offer("b", (other, won))], [two], [won])
     assert space.recipes == (won, one, other, two)
     assert (space.winners, space.mixed, space.left_out) == (1, frozenset({"a"}), ())
+
+
+def test_a_recipe_of_the_profile_that_an_offer_spells_out_is_not_built_twice() -> None:
+    offer = Recipe("a", Precision.FP16, {"level": "O3", "scope": "all"})
+    own = [Recipe("a", Precision.FP16, {"level": "O3"}), Recipe("a", Precision.FP16, {"level": "O1"})]
+    assert make_space([Offer("a", (offer,))], own, []).recipes == (offer, own[1])
 
 
 def test_what_is_not_installed_is_named() -> None:
