@@ -44,6 +44,8 @@ match mode:
         out.write_bytes(b"BAD" + os.getcwd().encode() + graph)
     case "another":
         out.write_bytes(b"BAD" + graph)
+    case "chance":
+        out.write_bytes(b"BAD" + os.urandom(8) + graph)
     case "talk":
         while True:
             print("x" * 65536)
@@ -96,6 +98,9 @@ MODES = {
 }
 
 
+BADLY = "{{toolchain: external, precision: fp16, options: {{template: bad, mode: {mode}}}}}"
+
+
 @pytest.fixture
 def compiler(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The bad compiler, declared for this place; its patience and its disk are small."""
@@ -117,13 +122,20 @@ def compiler(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def compiled(place: Place, modes: list[str]) -> list[dict[str, Any]]:
     """Compile for the virtual platform with these recipes first; the events of the run."""
-    lines = [f"{{toolchain: external, precision: fp16, options: {{template: bad, mode: {mode}}}}}" for mode in modes]
-    recipes = "".join(f"          - {line}\n" for line in lines)
+    place.run("compile", place.project.release, "--platforms", first(place, modes), "--json").ok()
+    return journal(place, "compile/release/")
+
+
+def first(place: Place, modes: list[str]) -> Path:
+    """Profiles whose virtual platform is built by these recipes first, and by a good one last."""
+    recipes = "".join(f"          - {BADLY.format(mode=mode)}\n" for mode in modes)
     good = "          - {toolchain: onnxruntime, precision: fp32}\n"
-    platforms = place.project.edit_platforms("virtual.yaml", lambda text: text.replace(good, recipes + good))
-    place.run("compile", place.project.release, "--platforms", platforms, "--json").ok()
+    return place.project.edit_platforms("virtual.yaml", lambda text: text.replace(good, recipes + good))
+
+
+def journal(place: Place, prefix: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = place.run("runs", "show", "--json").ok().json["events"]
-    return [event for event in events if str(event.get("step", "")).startswith("compile/release/")]
+    return [event for event in events if str(event.get("step", "")).startswith(prefix)]
 
 
 def check(place: Place, events: list[dict[str, Any]], modes: list[str]) -> None:
@@ -158,11 +170,33 @@ def test_every_way_to_fail_is_journalled_with_a_refusal_of_its_own(place: Place,
 
 
 def test_without_another_recipe_the_run_ends_with_the_refusal(place: Place, compiler: Path) -> None:
-    recipe = "{toolchain: external, precision: fp16, options: {template: bad, mode: unmodified}}"
-    platforms = place.project.edit_platforms(
-        "virtual.yaml", lambda text: text.replace("{toolchain: onnxruntime, precision: fp32}", recipe)
-    )
+    good, bad = "{toolchain: onnxruntime, precision: fp32}", BADLY.format(mode="unmodified")
+    platforms = place.project.edit_platforms("virtual.yaml", lambda text: text.replace(good, bad))
     ran = place.run("compile", place.project.release, "--platforms", platforms, "--json")
     assert ran.code == 6
     assert json.loads(ran.out)["error"] == "PayloadUnchangedError"
     assert not tree(place.workspace / "content" / "tmp")
+
+
+def demand_rebuilding(place: Place) -> None:
+    place.project.edit_policy(
+        lambda policy: policy["virtual"]["platforms"]["*"].update(rebuild={"weakest": "measured"})
+    )
+
+
+@pytest.mark.long
+def test_a_compiler_that_is_not_reproducible_is_found_by_building_again(place: Place, compiler: Path) -> None:
+    demand_rebuilding(place)
+    place.run("validate", place.project.release, "--platforms", first(place, ["chance"]), "--json").ok()
+    [rebuilt, again] = [event for event in journal(place, "rebuild/release/") if event["event"] == "StepFinished"]
+    assert rebuilt["summary"]["failed"] == 1
+    assert rebuilt["outputs"].keys() == {"rebuilt", "rebuilt_payload", "rebuilt_manifest"}
+    assert again["summary"]["passed"] == 1
+    [decision] = [event for event in journal(place, "compile/release/") if event["event"] == "Decided"]
+    assert (decision["remedy"], decision["rule"]) == ("adjust", "next-alternative")
+    assert "rebuild failed (measured): built again in another folder" in decision["reason"]
+    assert "payload differs from byte 3 on" in decision["reason"]
+    (build,) = place.run("runs", "evidence", "--build", "virtual", "--json").ok().json["builds"]
+    [found] = [result for result in build["evidence"]["results"] if result["check"] == "rebuild"]
+    assert (found["verdict"], found["obtained"]) == ("passed", "measured")
+    assert "are the same when built in another folder" in found["summary"]
