@@ -13,8 +13,8 @@ from pathlib import Path
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.parent import end_with_parent
 from nwmctl.errors import NwmError
-from nwmctl.toolchains.onnxruntime import OnnxRuntime
-from nwmctl.vehicle.inference import inference
+from nwmctl.toolchains.registry import toolchain
+from nwmctl.vehicle.inference import inference, lacking
 from nwmctl.vehicle.machine import Senses
 from nwmctl.vehicle.run import load_config, run_vehicles
 
@@ -29,7 +29,8 @@ def main() -> int:
 
     try:
         config = load_config(Path(sys.argv[1]))
-        asyncio.run(run_vehicles(config, Senses(SystemClock(), inference(OnnxRuntime())), observe=observe))
+        senses = Senses(SystemClock(), inference(toolchain), lacking(toolchain))
+        asyncio.run(run_vehicles(config, senses, observe=observe))
     except NwmError as problem:
         sys.stderr.write(f"{problem.what}: {problem.why}\n")
         return int(problem.exit_code)

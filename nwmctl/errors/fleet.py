@@ -121,6 +121,10 @@ class NotForThisVehicleError(RefusedError):
     """A bundle holds nothing for this vehicle's compute variant or vehicle model."""
 
 
+class RuntimeLackingError(RefusedError):
+    """A bundle's payload needs a runtime, or arithmetic, that this vehicle does not have."""
+
+
 class BundleContentsError(VerificationError):
     """What a bundle holds is not what its own signed manifest lists."""
 

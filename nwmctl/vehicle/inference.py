@@ -1,18 +1,22 @@
 """One inference on this machine, for vehicles of the ``virtual`` platform.
 
-Runs the payload through its toolchain's driver, in a process of its own, on one neutral input, and asks only whether
-every output is finite: that the loaded network runs at all. It says nothing about how well it drives; that was
-validated before anything was signed. Vehicles of other platforms have no such chip here and never come to this.
+The artifact manifest says which toolchain made a payload; that one's driver executes it, in a process of its own, on
+one neutral input, and asked is only whether every output is finite: that the loaded network runs at all. It says
+nothing about how well it drives; that was validated before anything was signed. Whether this machine has the payload's
+runtime is asked before anything is installed. Vehicles of other platforms have no such chip here and never come to
+this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nwmctl.domain.artifact import ArtifactManifest
-from nwmctl.errors import HealthCheckFailedError
+from nwmctl.errors import HealthCheckFailedError, UnknownToolchainError
 from nwmctl.vehicle.health import Infer
+from nwmctl.vehicle.opening import Lacks
 
 if TYPE_CHECKING:
     from nwmctl.toolchains.protocol import Tensors, Toolchain
@@ -21,15 +25,35 @@ _NEUTRAL = 0.5
 """Zeros would hide a payload that only multiplies; this lies inside every normalisation."""
 
 
-def inference(toolchain: Toolchain, timeout_s: float = 60.0) -> Infer:
-    """A health check's inference through ``toolchain``, which must execute the payloads on this host."""
+Find = Callable[[str], "Toolchain"]
+"""The driver of a name; raises UnknownToolchainError."""
+
+
+def lacking(find: Find) -> Lacks:
+    """What this machine lacks to execute a payload, out of the drivers that ``find`` knows."""
+
+    def lacks(manifest: ArtifactManifest) -> str:
+        from nwmctl.toolchains.protocol import Place
+
+        try:
+            return find(manifest.recipe.toolchain).places(manifest)[Place.HOST]
+        except UnknownToolchainError as problem:
+            return f"{problem.what}; {problem.why}"
+
+    return lacks
+
+
+def inference(find: Find, timeout_s: float = 60.0) -> Infer:
+    """A health check's inference through the driver of each payload's toolchain, which must execute it on this host."""
 
     def infer(payload: Path, manifest: ArtifactManifest) -> str:
         from nwmctl.toolchains.protocol import Place
 
-        if manifest.recipe.toolchain != toolchain.name:
-            raise _sick(f"'{payload.name}' was made by {manifest.recipe.toolchain}, this vehicle runs {toolchain.name}")
-        with toolchain.open(payload, manifest, Place.HOST, timeout_s) as session:
+        lacks = lacking(find)(manifest)
+        if lacks:
+            needs = manifest.needs
+            raise _sick(f"'{payload.name}' needs {needs.runtime} {needs.version}, which this vehicle has not: {lacks}")
+        with find(manifest.recipe.toolchain).open(payload, manifest, Place.HOST, timeout_s) as session:
             outputs = session.run(neutral_inputs(manifest))
         return _judge(outputs)
 

@@ -25,18 +25,20 @@ from nwmctl.trust.cms import verify_cms
 from nwmctl.vehicle import disk, pending, record
 from nwmctl.vehicle.boot import BootState, SlotStatus
 from nwmctl.vehicle.faults import Trouble
-from nwmctl.vehicle.health import Infer, check_health
-from nwmctl.vehicle.opening import open_bundle
+from nwmctl.vehicle.health import VIRTUAL_PLATFORM, Infer, check_health
+from nwmctl.vehicle.opening import Lacks, open_bundle
 from nwmctl.vehicle.pending import Ending, Outcome, Pending, Stage, Way
 from nwmctl.vehicle.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What a vehicle's machine is given from outside. ``infer`` is None where nothing can run inference."""
+    """What a vehicle's machine is given from outside. ``infer`` is None where nothing can run inference, ``lacks``
+    where nobody knows what could."""
 
     clock: Clock
     infer: Infer | None = None
+    lacks: Lacks | None = None
 
 
 class Machine:
@@ -94,7 +96,9 @@ class Machine:
         Raises what ``open_bundle``, ``verify_cms`` and ``Slots.install`` raise; the active slot stays as it is.
         """
         state = self.slots.state()
-        opened = open_bundle(bundle, self.record, state.highest, self._verify)
+        # Only the virtual platform's chip is this machine; of any other chip nothing can be said here.
+        lacks = self._senses.lacks if self.record.platform == VIRTUAL_PLATFORM else None
+        opened = open_bundle(bundle, self.record, state.highest, self._verify, lacks)
         found = opened.manifest.sequence
         if action.sequence not in (0, found):
             raise BundleContentsError(

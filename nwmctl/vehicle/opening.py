@@ -16,7 +16,7 @@ from typing import BinaryIO
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.errors import BundleContentsError, NotForThisVehicleError
+from nwmctl.errors import BundleContentsError, NotForThisVehicleError, RuntimeLackingError
 from nwmctl.formats import cpio, documents
 from nwmctl.formats.swu import (
     DESCRIPTION_NAME,
@@ -34,6 +34,8 @@ from nwmctl.vehicle.slots import SlotEntry, SlotFile
 
 VerifySignature = Callable[[bytes, bytes], None]
 """Takes the signed bytes and the detached CMS signature; raises if the pinned authority did not sign them."""
+Lacks = Callable[[ArtifactManifest], str]
+"""What this machine lacks to execute an artifact; '' if nothing."""
 _MAX_MANIFEST = 4 << 20
 
 
@@ -53,12 +55,15 @@ class _Place:
     offset: int
 
 
-def open_bundle(path: Path, record: VehicleRecord, highest: int, verify: VerifySignature) -> OpenedBundle:
-    """Check the bundle at ``path`` for this vehicle; ``highest`` is the highest sequence it ever committed.
+def open_bundle(
+    path: Path, record: VehicleRecord, highest: int, verify: VerifySignature, lacks: Lacks | None = None
+) -> OpenedBundle:
+    """Check the bundle at ``path`` for this vehicle; ``highest`` is the highest sequence it ever committed. ``lacks``
+    is asked about its payloads where this machine is to execute them.
 
     Raises ArchiveError, DescriptionError and what ``verify`` raises for a bundle that cannot be believed;
     BundleContentsError for one that contradicts itself; WrongHardwareError, WrongPlatformError,
-    SequenceTooLowError and NotForThisVehicleError for one that is not for this vehicle.
+    SequenceTooLowError, NotForThisVehicleError and RuntimeLackingError for one that is not for this vehicle.
     """
     with disk.translated(path), path.open("rb") as stream:
         position = _Position(stream)
@@ -74,6 +79,8 @@ def open_bundle(path: Path, record: VehicleRecord, highest: int, verify: VerifyS
     check_coherence(description, manifest, digest_bytes(manifest_data), artifacts)
     check_platform(record, manifest.platform)
     chosen = own_files(manifest, record, {name: place.entry for name, place in places.items()})
+    if lacks is not None:
+        _check_runtimes(manifest, record, artifacts, lacks)
     return OpenedBundle(manifest, tuple(_slot_file(path, places[entry.name]) for entry in chosen))
 
 
@@ -108,6 +115,22 @@ def own_files(manifest: BundleManifest, record: VehicleRecord, present: dict[str
             raise _contents(f"the artifact manifest of '{payload.filename}' is missing")
         wanted_files[entry.name] = entry
     return tuple(entry for entry in wanted_files.values() if entry is not None)
+
+
+def _check_runtimes(
+    manifest: BundleManifest, record: VehicleRecord, artifacts: dict[Digest, ArtifactManifest], lacks: Lacks
+) -> None:
+    """A payload that cannot execute here is refused before it takes the place of one that does."""
+    for payload in manifest.payloads:
+        if payload.variant != record.variant:
+            continue
+        needs, reason = artifacts[payload.manifest].needs, lacks(artifacts[payload.manifest])
+        if reason:
+            raise RuntimeLackingError(
+                f"this vehicle cannot execute '{payload.filename}'",
+                why=f"it needs {needs.runtime} {needs.version}: {reason}",
+                next=f"install {needs.runtime} on the vehicle, or release with a recipe whose runtime it has",
+            )
 
 
 def _leading(entries: Iterator[cpio.Entry], name: str, limit: int) -> bytes:

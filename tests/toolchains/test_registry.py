@@ -33,8 +33,8 @@ def foreign(**points: str) -> dict[str, EntryPoint]:
 
 def test_the_names_and_the_same_driver_each_time() -> None:
     known = Registry()
-    assert known.names()[:3] == ("iree", "onnxruntime", "external")
-    for name in known.names()[:3]:
+    assert known.names()[:4] == ("iree", "onnxruntime", "openvino", "external")
+    for name in known.names()[:4]:
         assert known.get(name).name == name
         assert known.get(name) is known.get(name)
 
@@ -42,14 +42,14 @@ def test_the_names_and_the_same_driver_each_time() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UnknownToolchainError) as caught:
         Registry().get("gcc")
-    assert "iree, onnxruntime, external" in caught.value.why
+    assert "iree, onnxruntime, openvino, external" in caught.value.why
 
 
 def test_another_package_adds_a_driver_and_replaces_none(monkeypatch: pytest.MonkeyPatch) -> None:
     here = "tests.toolchains.test_registry"
     monkeypatch.setattr(registry, "_foreign", lambda: foreign(fifth=f"{here}:Fifth", iree=f"{here}:Fifth"))
     known = Registry()
-    assert known.names() == ("iree", "onnxruntime", "external", "fifth")
+    assert known.names() == ("iree", "onnxruntime", "openvino", "external", "fifth")
     assert known.get("fifth").name == "fifth"
     assert known.get("iree").name == "iree"
 

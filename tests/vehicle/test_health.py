@@ -17,8 +17,9 @@ from nwmctl.domain.bundle import BundleManifest
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.fleet import SlotName
-from nwmctl.errors import CompileFailedError, HealthCheckFailedError
+from nwmctl.errors import CompileFailedError, HealthCheckFailedError, UnknownToolchainError
 from nwmctl.formats import documents
+from nwmctl.toolchains.protocol import Place, Toolchain
 from nwmctl.vehicle.health import check_health
 from nwmctl.vehicle.inference import inference, neutral_inputs
 from nwmctl.vehicle.record import VehicleRecord
@@ -184,6 +185,15 @@ class FakeToolchain:
     def open(self, *arguments: object) -> FakeSession:
         return self.session
 
+    def places(self, manifest: ArtifactManifest) -> dict[Place, str]:
+        return {Place.HOST: ""}
+
+    def find(self, name: str) -> Toolchain:
+        """As the registry does it."""
+        if name != self.name:
+            raise UnknownToolchainError(f"there is no toolchain '{name}'", why=f"known are {self.name}", next="")
+        return self  # type: ignore[return-value]
+
 
 FOUND = replace(
     documents.decode(ArtifactManifest, artifact(b"payload"), "artifact"),
@@ -195,13 +205,13 @@ FOUND = replace(
 def test_outputs_that_are_not_finite(tmp_path: Path, value: float) -> None:
     session = FakeSession({"control": np.array([[0.0, value]])})
     with pytest.raises(HealthCheckFailedError, match="does not run") as caught:
-        inference(FakeToolchain(session))(tmp_path / "m.onnx", FOUND)  # type: ignore[arg-type]
+        inference(FakeToolchain(session).find)(tmp_path / "m.onnx", FOUND)
     assert "'control' is not finite" in caught.value.why
 
 
 def test_one_neutral_row_goes_in(tmp_path: Path) -> None:
     session = FakeSession({"control": np.zeros((1, 2))})
-    said = inference(FakeToolchain(session))(tmp_path / "m.onnx", FOUND)  # type: ignore[arg-type]
+    said = inference(FakeToolchain(session).find)(tmp_path / "m.onnx", FOUND)
     assert said == "one call, 1 finite outputs"
     assert session.inputs["ego"].shape == (1, 4, 6)
     assert session.inputs["ego"].dtype == np.float32
@@ -216,5 +226,5 @@ def test_an_artifact_manifest_that_names_no_possible_input(ports: tuple[Port, ..
 def test_a_payload_of_another_toolchain(tmp_path: Path) -> None:
     found = replace(FOUND, recipe=replace(FOUND.recipe, toolchain="other", precision=Precision.FP32))
     with pytest.raises(HealthCheckFailedError) as caught:
-        inference(FakeToolchain(FakeSession({})))(tmp_path / "m.onnx", found)  # type: ignore[arg-type]
-    assert "made by other" in caught.value.why
+        inference(FakeToolchain(FakeSession({})).find)(tmp_path / "m.onnx", found)
+    assert "needs iree 3, which this vehicle has not: there is no toolchain 'other'" in caught.value.why

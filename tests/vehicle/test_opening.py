@@ -9,12 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import (
     BundleContentsError,
     NotForThisVehicleError,
     NwmError,
+    RuntimeLackingError,
     SequenceTooLowError,
     WrongHardwareError,
     WrongPlatformError,
@@ -34,6 +36,20 @@ def test_only_the_vehicles_own_files_go_into_the_slot(tmp_path: Path) -> None:
     assert slots.install(4, opened.files) is SlotName.B
     assert (tmp_path / "slot-b" / "quad.vmfb").read_bytes() == files["quad.vmfb"]
     assert len(slots.prove(SlotName.B)) == 4
+
+
+def test_a_payload_without_its_runtime_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def lacks(manifest: ArtifactManifest) -> str:
+        asked.append(manifest.needs.runtime)
+        return "the IREE runtime is not installed: pip install it"
+
+    with pytest.raises(RuntimeLackingError, match="this vehicle cannot execute") as caught:
+        open_bundle(write_swu(tmp_path / "b.swu", *contents()), RECORD, 3, verify, lacks)
+    assert caught.value.why == "it needs iree 3: the IREE runtime is not installed: pip install it"
+    assert "install iree on the vehicle" in caught.value.next
+    assert asked == ["iree"], "only this vehicle's own payloads count"
 
 
 def test_the_same_sequence_is_not_lower(tmp_path: Path) -> None:
