@@ -8,16 +8,14 @@ keeps its bytes. Who connects a bench has requested it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nwmctl.domain.clock import Clock
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained, ResultFigure
-from nwmctl.errors import CandidateFailedError, MissingError, ToolchainError
-from nwmctl.toolchains.protocol import BenchOrder
+from nwmctl.domain.measurement import NO_CO_LOAD, Latency
+from nwmctl.errors import MissingError, ToolchainError
+from nwmctl.toolchains.measure import MeasureOrder, measure
+from nwmctl.toolchains.protocol import BenchOrder, Tensors
 from nwmctl.validation.candidate import Candidate
 from nwmctl.validation.figures import against, figure, not_run
 from nwmctl.validation.inputs import Golden, take
@@ -28,7 +26,7 @@ _WARM_UP = 10
 
 
 def check_latency(subject: Subject, settings: Settings, here: Candidate | None, golden: Golden) -> CheckResult:
-    """Batch-1 latency over the session's border; ``here`` is the candidate that runs on the platform's own chip."""
+    """Batch-1 latency in the runtime; ``here`` is the candidate that runs on the platform's own chip."""
     chip = subject.build.chip
     on_bench = next((way for way in subject.ways if way.obtained is Obtained.BENCH and way.measure), None)
     if on_bench is not None:
@@ -39,26 +37,34 @@ def check_latency(subject: Subject, settings: Settings, here: Candidate | None, 
             f"no {chip} within reach; neither an emulator nor this host tells its latency",
             f"measure on a bench that carries {chip}, as in {subject.profile.title}",
         )
-    if here is None or not settings.measure_latency or settings.clock is None:
+    if here is None or not settings.measure_latency:
         return not_run(
             Check.LATENCY,
             "not asked for: a measured latency differs from run to run and would change the evidence's bytes",
             "validate again with latency measurement switched on",
         )
-    try:
-        spent = _measure(here, golden, settings.latency_runs, settings.clock)
-    except CandidateFailedError as problem:
-        summary = f"{problem.what}: {problem.why}"
-        return CheckResult(Check.LATENCY, Verdict.FAILED, here.obtained, summary, (), problem.next)
-    return _judge(subject, settings, spent, here.obtained)
+    rows = [take(golden.inputs, slice(row, row + 1)) for row in range(golden.rows)]
+    order = MeasureOrder(settings.latency_runs, 1e3 / subject.contract.rate_hz, _WARM_UP, obtained=here.obtained)
+    return _told(subject, settings, here.way, lambda: _measured(here.way, rows, order), "this machine")
 
 
 def _on_bench(subject: Subject, settings: Settings, way: Way, golden: Golden) -> CheckResult:
     """What programs on the bench say. Raises RemoteError subclasses where it goes away."""
-    assert way.measure is not None
+    measure_there, row = way.measure, take(golden.inputs, slice(0, 1))
+    assert measure_there is not None
     order = BenchOrder(settings.latency_runs, _WARM_UP, 1e3 / subject.contract.rate_hz)
+    return _told(subject, settings, way, lambda: measure_there(row, order), way.label)
+
+
+def _measured(way: Way, rows: Sequence[Tensors], order: MeasureOrder) -> Latency:
+    """In a process that has done nothing before; what that process says, without the pipe to it."""
+    with way.open() as session:
+        return measure({way.label: session}, rows, order)[way.label]
+
+
+def _told(subject: Subject, settings: Settings, way: Way, measured: Callable[[], Latency], where: str) -> CheckResult:
     try:
-        found = way.measure(take(golden.inputs, slice(0, 1)), order)
+        found = measured()
     except MissingError as problem:
         return not_run(Check.LATENCY, f"{problem.what}: {problem.why}", problem.next)
     except ToolchainError as problem:
@@ -73,30 +79,8 @@ def _on_bench(subject: Subject, settings: Settings, way: Way, golden: Golden) ->
         "deadline_misses": (found.misses, ""),
     }
     told = tuple(figure(name, value, unit, way.obtained) for name, (value, unit) in figures.items())
-    return _judged(subject, settings, told, f"{found.n} runs at batch 1 on {way.label}, load {found.load:.2g}")
-
-
-def _measure(here: Candidate, golden: Golden, runs: int, clock: Clock) -> NDArray[np.float64]:
-    """Milliseconds per call."""
-    spent = np.empty(runs)
-    for run in range(-_WARM_UP, runs):
-        row = run % golden.rows
-        inputs = take(golden.inputs, slice(row, row + 1))
-        begin = clock.monotonic()
-        here.run(inputs)
-        if run >= 0:
-            spent[run] = (clock.monotonic() - begin) * 1e3
-    return spent
-
-
-def _judge(subject: Subject, settings: Settings, spent: NDArray[np.float64], obtained: Obtained) -> CheckResult:
-    p50, p99 = (float(np.percentile(spent, share)) for share in (50, 99))
-    figures = (
-        figure("runs", len(spent), "", obtained),
-        figure(P50, p50, "ms", obtained),
-        figure(P99, p99, "ms", obtained),
-    )
-    return _judged(subject, settings, figures, f"{len(spent)} runs at batch 1 on this machine")
+    beside = "" if found.co_load == NO_CO_LOAD else f" beside {found.co_load}"
+    return _judged(subject, settings, told, f"{found.n} runs at batch 1 on {where}{beside}, load {found.load:.2g}")
 
 
 def _judged(subject: Subject, settings: Settings, figures: tuple[ResultFigure, ...], where: str) -> CheckResult:
