@@ -76,7 +76,7 @@ def run_all(
 
 
 def refuse_no_work(declared: Declaration, payload: Path | None, given: Mapping[str, Digest]) -> None:
-    """A compiler that exits 0 has not always compiled. Raises CompileFailedError."""
+    """A compiler that exits 0 has not always compiled. Raises CompileFailedError, PayloadUnchangedError."""
     if payload is None:
         raise CompileFailedError(
             f"{declared.name} exited 0 and left no payload",

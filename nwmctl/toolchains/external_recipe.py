@@ -1,14 +1,14 @@
 """What a recipe says to a declared toolchain: options read, graphs ordered, recipes worth trying.
 
-A recipe's options are the declaration's own, and for int8 those that mean the same for every driver (see
-``graph_options``), where the declaration takes graphs that nwmctl has quantised. Pure.
+A recipe's options are the declaration's own and those that mean the same for every driver (see ``graph_options``); of
+these, the ones of int8 where the declaration takes graphs that nwmctl has quantised. Pure.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwmctl.domain.artifact import Option, Precision, Quantisation, Recipe
 from nwmctl.errors import CalibrationMismatchError, RecipeOptionError, UnsupportedRecipeError
@@ -64,7 +64,8 @@ def _graph(declared: Declaration, recipe: Recipe) -> tuple[LoweringOrder, Mappin
     already would hide what it does.
     """
     if recipe.precision is not Precision.INT8 or not declared.quantisations:
-        return LoweringOrder(Precision.FP32), recipe.options
+        plain = replace(recipe, precision=Precision.FP32)
+        return graph_order(plain, 1), own_options(plain)
     order = graph_order(recipe, 1, quantisation=declared.quantisations[0])
     if order.quantisation not in declared.quantisations:
         listed = " or ".join(declared.quantisations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,16 @@ from nwmctl.errors import (
 )
 from nwmctl.toolchains.external import External
 from nwmctl.toolchains.external_compile import commands_of
+from nwmctl.toolchains.external_hosts import Hosts
 from nwmctl.toolchains.external_recipe import read
 from nwmctl.toolchains.protocol import Compiled, Effort, Place
+from tests.sshd import make_key
 from tests.toolchains import vendor
 from tests.toolchains.models import request
 
 FP32, FP16 = Precision.FP32, Precision.FP16
 EXAMPLES = Path(__file__).parents[2] / "templates" / "toolchains"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "toolchains.md"
 
 
 @pytest.fixture
@@ -229,6 +233,20 @@ def test_the_arguments_of_the_examples(model: Path, tmp_path: Path) -> None:
     text = (EXAMPLES / "example-trtexec.yaml").read_text()
     for word in ("--timingCacheFile=", "--calib=", "--dumpProfile", "--exportTimes="):
         assert word in text
+
+
+def test_what_the_documentation_shows_is_read(declarations: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    [hosts] = [block for block in blocks if block.startswith("hosts:")]
+    [bench] = [block for block in blocks if block.startswith("bench:")]
+    (tmp_path / "hosts.yml").write_text(hosts.replace("AAAA...", make_key(tmp_path / "key").split()[1]))
+    login = Hosts(tmp_path / "hosts.yml").login("orin-builder")
+    assert (str(login.address), login.identity) == ("builder@10.0.0.7:22", tmp_path / "builder.key")
+    path = declarations / "tiny.yaml"
+    path.write_text(path.read_text() + bench)
+    declared, _ = External((declarations,)).declarations()["tiny"]
+    assert declared.bench_host == "orin-bench"
+    assert declared.measure is not None
 
 
 def test_what_a_declaration_is_worth_trying(declarations: Path) -> None:
