@@ -2,8 +2,10 @@
 
 Every instruction is one 32-bit word, so a table of masks is enough and no disassembler is needed. It classifies what
 multiplies and what converts; anything in the scalable-vector, matrix-array or unallocated encoding space is refused,
-because this table cannot say what such code computes. Does not follow control flow. The tests compare the counts
-with a disassembler's.
+because this table cannot say what such code computes. What is counted is static, but the precision weighs each
+instruction with the depth of the loops around it: the inner loop of one int8 product is a few ``sdot``, while the
+polynomial of an activation function is a hundred ``fmla`` that execute once for each. The tests compare the counts
+with a disassembler's, and the precision with what executes under emulation.
 """
 
 from __future__ import annotations
@@ -93,6 +95,9 @@ PATTERNS: tuple[Pattern, ...] = (
 EXTENSION = {pattern.name: pattern.extension for pattern in PATTERNS if pattern.extension}
 """Extensions of the architecture that an instruction needs."""
 
+DOTS = frozenset({"sdot", "udot", "usdot", "smmla", "ummla", "usmmla"})
+"""Instructions that add several products of eight-bit integers at once."""
+
 _UNKNOWN_SPACE = {
     0b0000: "the reserved or matrix-array",
     0b0001: "the unallocated",
@@ -104,20 +109,37 @@ _WIDENING_SHARE = 4
 """Multiplications by fmla.4s that one widening of halves is taken to feed; fewer widenings leave the rest to fp32."""
 
 
+_BRANCHES = (
+    (0xFF000010, 0x54000000, 5, 19),  # b.cond
+    (0x7E000000, 0x34000000, 5, 19),  # cbz, cbnz
+)
+"""What ends a loop: mask, value, and where the word holds the distance in instructions. Branches on one bit (tbz) and
+unconditional ones go back from blocks that lie out of line, as masked loads and stores have them; they end no loop."""
+_DEEPEST = 4
+"""Loops around an instruction beyond which more are not believed: tiles have three and the tiles' parts one."""
+_PER_LOOP = 8.0
+"""How often a loop is taken to go round. Compilers guess in the same way; what matters is that inner loops outweigh."""
+
+
 def inspect_arm64(elf: bytes) -> Inspection:
     """What the code of an ELF image does. Raises InspectionFailedError."""
-    words = _code(elf)
+    words = code_words(elf)
     _refuse_unknown(words)
     found: Counter[str] = Counter()
     work = dict.fromkeys(Precision, 0.0)
+    halves = 0.0
+    weights = _PER_LOOP ** loop_depths(words).astype(np.float64)
     for pattern in PATTERNS:
-        count = int(np.count_nonzero((words & np.uint32(pattern.mask)) == pattern.value))
+        at = (words & np.uint32(pattern.mask)) == pattern.value
+        count = int(np.count_nonzero(at))
         if count:
             found[pattern.name] += count
+            amount = float(weights[at].sum())
             if pattern.precision is not None:
-                work[pattern.precision] += count * pattern.work
+                work[pattern.precision] += amount * pattern.work
+            elif pattern.name in ("fcvtl", "fcvtl2"):
+                halves += amount
     notes: list[str] = []
-    halves = found["fcvtl"] + found["fcvtl2"]
     widened = min(work[_F32], 4.0 * _WIDENING_SHARE * halves)
     work[_F16] += widened
     work[_F32] -= widened
@@ -131,6 +153,25 @@ def inspect_arm64(elf: bytes) -> Inspection:
     return Inspection({name: count for name, count in sorted(found.items()) if count}, precision, tuple(notes))
 
 
+def loop_depths(words: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """How many loops are around each instruction. A loop reaches from where a branch goes back to, to that branch;
+    branches back to one place are one loop."""
+    code = words.astype(np.int64)
+    ends: dict[int, int] = {}
+    for mask, value, shift, bits in _BRANCHES:
+        at = np.flatnonzero((code & mask) == value)
+        field = (code[at] >> shift) & ((1 << bits) - 1)
+        to = at + field - (field >> (bits - 1) << bits)
+        for branch, head in zip(at.tolist(), to.tolist(), strict=True):
+            if 0 <= head < branch:
+                ends[head] = max(ends.get(head, 0), branch)
+    steps = np.zeros(len(code) + 1, np.int64)
+    for head, end in ends.items():
+        steps[head] += 1
+        steps[end + 1] -= 1
+    return np.minimum(np.cumsum(steps[:-1]), _DEEPEST)
+
+
 def _refuse_unknown(words: NDArray[np.uint32]) -> None:
     spaces = (words >> np.uint32(25)) & np.uint32(0xF)
     for space, name in _UNKNOWN_SPACE.items():
@@ -141,7 +182,7 @@ def _refuse_unknown(words: NDArray[np.uint32]) -> None:
             raise uninspectable("the CPU code", why)
 
 
-def _code(elf: bytes) -> NDArray[np.uint32]:
+def code_words(elf: bytes) -> NDArray[np.uint32]:
     """The words of all executable sections of a little-endian 64-bit AArch64 image."""
     try:
         if elf[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<H", elf, 18)[0] != _AARCH64:

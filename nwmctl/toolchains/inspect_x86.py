@@ -15,7 +15,9 @@ from nwmctl.toolchains.inspection import Inspection, dominant
 _INSTRUCTION = re.compile(r"^\t([a-z][a-z0-9]+)\s", re.MULTILINE)
 _FP32 = re.compile(r"v?(fn?m(add|sub)(132|213|231)|mul)(ps|ss|pd|sd)$")
 _WIDENS = "vcvtph2ps"
-_KEPT = (_WIDENS, "vcvtps2ph", "vdpbf16ps", "vpdpbusd", "vpdpbssd")
+WIDE_INTEGERS = frozenset({"vpmulld", "vpmaddwd"})
+"""How eight-bit integers are multiplied after widening, where the machine has nothing better."""
+_KEPT = (_WIDENS, "vcvtps2ph", "vdpbf16ps", "vpdpbusd", "vpdpbssd", *sorted(WIDE_INTEGERS))
 
 
 def inspect_x86(listing: str) -> Inspection:
@@ -26,6 +28,7 @@ def inspect_x86(listing: str) -> Inspection:
     work[Precision.FP32] = float(sum(count for name, count in found.items() if _FP32.match(name)))
     work[Precision.BF16] = 2.0 * found.get("vdpbf16ps", 0)
     work[Precision.INT8] = 4.0 * (found.get("vpdpbusd", 0) + found.get("vpdpbssd", 0))
+    work[Precision.INT8] += sum(found.get(name, 0) for name in WIDE_INTEGERS)
     widened = min(work[Precision.FP32], 4.0 * found.get(_WIDENS, 0))
     work[Precision.FP16] = widened
     work[Precision.FP32] -= widened

@@ -14,16 +14,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
+from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe, RuntimeNeeds
 from nwmctl.errors import PlaceUnavailableError, ToolchainMissingError, UnsupportedRecipeError
 from nwmctl.toolchains import emulation, sessions
 from nwmctl.toolchains.files import ABSENT, version_of, versions
-from nwmctl.toolchains.inspect_arm64 import inspect_arm64
+from nwmctl.toolchains.inspect_arm64 import DOTS, inspect_arm64
 from nwmctl.toolchains.inspect_ptx import inspect_ptx
-from nwmctl.toolchains.inspect_x86 import inspect_x86
+from nwmctl.toolchains.inspect_spirv import inspect_spirv
+from nwmctl.toolchains.inspect_x86 import WIDE_INTEGERS, inspect_x86
 from nwmctl.toolchains.inspection import Inspection, uninspectable
 from nwmctl.toolchains.iree_options import Plan, host_instruction_set, plan, twin
-from nwmctl.toolchains.lowering import Lowered, LoweringOrder, lower
+from nwmctl.toolchains.iree_variations import CAPABILITIES, variations
+from nwmctl.toolchains.lowering import Lowered, lower
 from nwmctl.toolchains.manifests import Made, described
 from nwmctl.toolchains.process import Command, Limits, python_module, run_tool
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
@@ -31,7 +33,7 @@ from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, 
 FORMAT = "iree-vmfb"
 COMPILER, RUNTIME = "iree-base-compiler", "iree-base-runtime"
 _INSTALL = "pip install 'nwmctl[iree]'"
-_CODE = 1
+_CODE = 2
 """Raised when this driver's own doing changes the payload's bytes."""
 _MLIR = "model.mlir"
 _FEATURES = re.compile(r'cpu_features = "([^"]*)"')
@@ -50,8 +52,8 @@ class Iree:
             return Probe(self.name, False, version, "the compiler's program is not installed", _INSTALL)
         missing = emulation.missing()
         emulated = f"no emulation: {missing}" if missing else "emulation works"
-        detail = f"cross-compiles for CUDA and aarch64; {emulated}"
-        return Probe(self.name, True, version, detail)
+        detail = f"cross-compiles for CUDA, Vulkan and aarch64; {emulated}"
+        return Probe(self.name, True, version, detail, capabilities=CAPABILITIES)
 
     def fingerprint(self, recipe: Recipe) -> str:
         """See ``Toolchain.fingerprint``. The kind of machine decides the host twin's bytes."""
@@ -59,7 +61,7 @@ class Iree:
 
     def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
         """See ``Toolchain.variations``."""
-        return (Recipe(self.name, Precision.FP32),) if unit in ("gpu", "host") else ()
+        return variations(unit, instruction_sets, effort)
 
     def compile(self, request: CompileRequest) -> Compiled:
         """See ``Toolchain.compile``. ``timeout_s`` holds for each of the three processes."""
@@ -69,14 +71,14 @@ class Iree:
                 "the IREE compiler is not installed", why=f"no package {COMPILER} in this environment", next=_INSTALL
             )
         vehicle = plan(request.recipe, request.unit)
-        if vehicle.unit == "gpu" and not request.driver:
+        if vehicle.in_vehicle and not request.driver:
             raise UnsupportedRecipeError(
                 "a GPU artifact needs the driver version of the fleet's baseline",
                 why="the driver finishes the compilation in the vehicle, so it is part of what is released",
                 next="write 'runtime_driver:' into the platform's profile",
             )
         limits = request.limits
-        lowered = lower(request.files, request.scratch, LoweringOrder(vehicle.graph_precision, vehicle.scope), limits)
+        lowered = lower(request.files, request.scratch, vehicle.order, limits)
         _run(
             "iree-import-onnx",
             python_module("iree.compiler.tools.import_onnx", lowered.path.name, "-o", _MLIR),
@@ -136,18 +138,13 @@ class _Build:
             dumps.append(f"--iree-hal-dump-executable-intermediates-to={self.listings.name}")
         _run("iree-compile", (str(self.compiler), *self.argv, *dumps), self.request, limits)
         inspection, instruction_set = self._inspect()
-        asked, notes = self.how.precision, list[str]()
-        if self.how.unit == "host" and asked is Precision.BF16:
-            notes.append("operands are rounded to bf16 and multiplied in fp32: this kind of machine has no bf16 unit")
-        elif inspection.precision is not asked:
-            notes.append(f"the recipe asks for {asked} and the code is {inspection.precision}")
-        gpu = self.how.unit == "gpu"
+        jit = self.how.in_vehicle
         version = version_of(COMPILER)
-        driver = self.request.driver if gpu else ""
+        driver = self.request.driver if jit else ""
         needs = RuntimeNeeds(RUNTIME, version, self.how.runtime_flags, driver)
         made = Made(
             self.payload, FORMAT, ("iree-compile", *self.argv), f"{COMPILER} {version}", instruction_set, needs,
-            jit_in_vehicle=gpu, notes=tuple(notes),
+            jit_in_vehicle=jit, notes=about(self.how, self.lowered, inspection),
         )  # fmt: skip
         return Compiled(self.payload, described(self.request, self.lowered, inspection, made))
 
@@ -162,6 +159,9 @@ class _Build:
             raise uninspectable("the payload", "the code that the compiler left to look at is not the code in it")
         if self.how.unit == "gpu":
             return inspect_ptx("\n".join(code.decode("utf-8", "replace") for code in codes))
+        if self.how.unit == "vulkan":
+            inspection, needed = inspect_spirv(codes)
+            return inspection, f"spirv-{needed} {_flag(self.how, '--iree-vulkan-target=')}"
         if len(codes) != 1:
             raise uninspectable("the payload", f"it holds {len(codes)} images of machine code, one is expected")
         if self.how.unit == "cpu":
@@ -178,6 +178,26 @@ class _Build:
         if len(found) > 1:
             raise uninspectable("the payload", "its parts were compiled for different extensions")
         return found.pop() if found else ""
+
+
+def about(how: Plan, lowered: Lowered, inspection: Inspection) -> tuple[str, ...]:
+    """What people must know when the code is not, or not throughout, what the recipe asks for."""
+    notes: list[str] = []
+    asked, found = how.precision, inspection.precision
+    count = sum(lowered.quantised.values())
+    if how.order.quantisation is Quantisation.WEIGHTS:
+        notes.append(f"the weights of {count} products are int8; the arithmetic is {found}")
+    elif how.unit == "host" and asked is Precision.BF16:
+        notes.append("operands are rounded to bf16 and multiplied in fp32: this kind of machine has no bf16 unit")
+    elif how.unit == "host" and asked is Precision.INT8 and WIDE_INTEGERS & inspection.found.keys():
+        notes.append("int8 is widened and multiplied in wider integers: this kind of machine is not built for int8")
+    elif found is not asked:
+        notes.append(f"the recipe asks for {asked} and the code is {found}")
+    if how.integers:
+        notes.append(f"{count} products are int8, what stays float is {how.order.rest}")
+        if how.unit == "cpu" and not DOTS & inspection.found.keys():
+            notes.append("no dot-product or matrix instruction: int8 is multiplied without them, slower than fp32")
+    return tuple(notes)
 
 
 def _run(tool: str, argv: tuple[str, ...], request: CompileRequest, limits: Limits) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nwmctl.domain.artifact import Precision
@@ -12,7 +14,7 @@ from nwmctl.toolchains.iree import Iree
 from nwmctl.toolchains.protocol import Compiled
 from tests.real import require_real
 from tests.sshd import Sshd, running_sshd
-from tests.toolchains.models import request, write_model
+from tests.toolchains.models import inputs, request, write_model
 
 Build = Callable[[Path], Compiled]
 
@@ -45,6 +47,19 @@ def gpu_fp16(iree: Iree, model: Path, tmp_path_factory: pytest.TempPathFactory) 
 def arm_fp32(iree: Iree, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     scratch = tmp_path_factory.mktemp("arm") / "s"
     return iree.compile(request(model, scratch, "iree", Precision.FP32, "cpu", cpu="cortex-a78ae"))
+
+
+@pytest.fixture(scope="session")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibration") / "calibration.npz"
+    np.savez(path, **inputs(32, seed=5))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(scope="session")
+def arm_int8(iree: Iree, model: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    ask = request(model, tmp_path_factory.mktemp("int8") / "s", "iree", Precision.INT8, "cpu", cpu="cortex-a78ae")
+    return iree.compile(dataclasses.replace(ask, calibration=calibration))
 
 
 @pytest.fixture(scope="session")

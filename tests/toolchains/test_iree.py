@@ -26,7 +26,7 @@ from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place
 from tests.real import require_real
 from tests.toolchains.models import DRIVER, expected, inputs, request, worst
 
-FP16, FP32, BF16 = Precision.FP16, Precision.FP32, Precision.BF16
+FP16, FP32, BF16, INT8 = Precision.FP16, Precision.FP32, Precision.BF16, Precision.INT8
 LONG_BF16 = pytest.param("arm_bf16", 5e-2, marks=pytest.mark.long)
 MMA = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 
@@ -54,7 +54,7 @@ def test_fp32_labelled_fp16_is_found_out(
     iree: Iree, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conversion is left out, as a defect would leave it out; everything after it is real."""
-    monkeypatch.setattr(iree_options.Plan, "graph_precision", FP32)
+    monkeypatch.setattr(iree_options, "_order", lambda recipe, options: lowering.LoweringOrder(FP32))
     compiled = iree.compile(request(model, tmp_path / "s", "iree", FP16, "gpu"))
     manifest = compiled.manifest
     assert manifest.recipe.precision is FP16
@@ -225,6 +225,14 @@ def test_a_compiler_without_memory_is_a_failure(iree: Iree, model: Path, tmp_pat
         (FP32, "gpu", {"fp16_scope": "all"}, "iree knows"),
         (FP16, "gpu", {"fp16_scope": "some"}, "must be matmul"),
         (BF16, "cpu", {"cpu": "generic", "opt_level": "O3"}, "would be fp32"),
+        (FP32, "vulkan", {"arch": "../x"}, "must be the GPU's architecture"),
+        (FP32, "cpu", {"cpu": "generic", "keep": "head"}, "iree knows"),
+        (INT8, "cpu", {"cpu": "generic", "quantisation": "dynamic"}, "does not compile scales"),
+        (INT8, "cpu", {"cpu": "generic", "quantisation": "some"}, "must be dynamic, static or weights"),
+        (INT8, "cpu", {"cpu": "generic", "data_tiling": False}, "smlal"),
+        (INT8, "cpu", {"cpu": "generic", "integers": "unsigned"}, "stay scalar on Arm"),
+        (INT8, "cpu", {"cpu": "generic", "rest": "bf16", "opt_level": "O2"}, "would be fp32"),
+        (INT8, "cpu", {"cpu": "generic", "rest": "int8"}, "must be fp32"),
     ],
 )
 def test_options_are_a_closed_set(precision: Precision, unit: str, options: dict[str, str], words: str) -> None:
@@ -234,7 +242,8 @@ def test_options_are_a_closed_set(precision: Precision, unit: str, options: dict
 
 
 @pytest.mark.parametrize(
-    ("precision", "unit"), [(BF16, "gpu"), (Precision.INT8, "cpu"), (FP32, "npu"), (Precision.INT8, "gpu")]
+    ("precision", "unit"),
+    [(BF16, "gpu"), (BF16, "vulkan"), (FP32, "npu"), (INT8, "gpu"), (INT8, "vulkan"), (INT8, "host")],
 )
 def test_what_it_does_not_build_is_refused(precision: Precision, unit: str) -> None:
     with pytest.raises(UnsupportedRecipeError):
@@ -247,11 +256,15 @@ def test_a_gpu_artifact_without_a_driver_version_is_refused(iree: Iree, model: P
         iree.compile(ask)
 
 
-def test_data_tiling_at_o3_says_what_the_runtime_then_needs() -> None:
-    tiled = iree_options.plan(Recipe("iree", FP32, {"cpu": "cortex-a78ae", "data_tiling": True}), "cpu")
-    assert tiled.runtime_flags == ("--task_worker_stack_size=1048576",)
-    plain = iree_options.plan(Recipe("iree", FP32, {"cpu": "cortex-a78ae"}), "cpu")
-    assert plain.runtime_flags == ()
+@pytest.mark.parametrize("tiling", [True, False])
+def test_whole_layers_in_one_kernel_say_what_the_runtime_then_needs(tiling: bool) -> None:
+    """From O2 on a kernel may need more stack than the runtime's workers have: they would crash without the flag."""
+    options = {"cpu": "cortex-a78ae", "data_tiling": tiling}
+    for level in ("O2", "O3"):
+        fused = iree_options.plan(Recipe("iree", FP32, {**options, "opt_level": level}), "cpu")
+        assert fused.runtime_flags == ("--task_worker_stack_size=1048576",)
+        assert "--iree-llvmcpu-stack-allocation-limit=262144" in fused.flags
+    assert iree_options.plan(Recipe("iree", FP32, {**options, "opt_level": "O1"}), "cpu").runtime_flags == ()
 
 
 @pytest.mark.long
