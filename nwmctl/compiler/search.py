@@ -1,7 +1,8 @@
 """Which recipe to build with: tries candidates and ranks them. Decides; every effect is the world's.
 
 Invariants: what no check has passed is never ranked; a candidate is pruned only where even the most hopeful reading of
-its forecast is slower than the most pessimistic reading of what already passed; no evaluation begins once the time is
+its forecast is slower than the most pessimistic reading of what already passed, or where building it would tell nothing
+new; no evaluation begins once the time is
 spent, and time is what the evaluations took when they really ran, so a search that finds all of them kept decides
 the same; the same facts give the same ranking. Compiles, executes and stores nothing, and knows no toolchain's words.
 """
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from nwmctl.compiler.search_rank import Speed, Tried, best_of, contenders, ranked, safety
-from nwmctl.compiler.space import Space, recipe_key, said
+from nwmctl.compiler.space import Space, recipe_key, said, same_numbers
 from nwmctl.domain.artifact import Precision, Quantisation, Recipe
+from nwmctl.domain.figure import Obtained
 from nwmctl.domain.measurement import Latency
 
 _MIXED_TRIES = 3
@@ -116,7 +118,7 @@ def _go_through(space: Space, limits: Limits, world: World, found: Found) -> Non
         recipe = _next(open_, known, forecasts, limits, found)
         open_.remove(recipe)
         forecast = forecasts[recipe_key(recipe)]
-        reason = _over(limits, found) or _pruned(forecast, best_of(found.tried))
+        reason = _over(limits, found) or _pruned(forecast, best_of(found.tried)) or _alike(recipe, forecast, found)
         if reason:
             found.skipped.append(Skipped(recipe, reason, forecast))
             world.note(f"{said(recipe)} is left out: {reason}")
@@ -164,6 +166,18 @@ def _pruned(forecast: Speed | None, best: Tried | None) -> str:
         f"at best {forecast.low:.3g} {forecast.unit} are predicted (error {forecast.spread:.0%}), "
         f"{said(best.recipe)} takes {best.speed.ms:.3g} {best.speed.unit}"
     )
+
+
+def _alike(recipe: Recipe, forecast: Speed | None, found: Found) -> str:
+    """Why building it would tell nothing: the same numbers by the same toolchain were judged already, and where nothing
+    is measured its speed cannot be told from theirs."""
+    if forecast is None:
+        return ""
+    for each in found.tried:
+        judged = not each.failed and each.speed is not None and each.speed.obtained is Obtained.ESTIMATED
+        if judged and same_numbers(each.recipe, recipe) and found.forecasts.get(recipe_key(each.recipe)) == forecast:
+            return f"it computes what {said(each.recipe)} computes, and nothing here tells their speeds apart"
+    return ""
 
 
 def _try(recipe: Recipe, forecast: Speed | None, place: int, world: World, found: Found) -> Tried:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from nwmctl.domain.artifact import Recipe
+from nwmctl.domain.artifact import Option, Recipe
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import to_plain
+from nwmctl.toolchains.graph_options import own_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,12 @@ def recipe_key(recipe: Recipe) -> str:
     return canonical.encode(to_plain(recipe)).decode()
 
 
+def same_numbers(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes differ at most in options of their toolchain that leave the graph as it is."""
+    same = (one.toolchain, one.precision) == (other.toolchain, other.precision)
+    return same and _graph_options(one) == _graph_options(other)
+
+
 def said(recipe: Recipe) -> str:
     """A recipe for people."""
     options = {name: value for name, value in sorted(recipe.options.items()) if name != "keep"}
@@ -81,6 +88,11 @@ def said(recipe: Recipe) -> str:
     if kept:
         words.append(f"keep={len(kept.split(','))} groups")
     return " ".join(words)
+
+
+def _graph_options(recipe: Recipe) -> dict[str, Option]:
+    own = own_options(recipe)
+    return {name: value for name, value in recipe.options.items() if name not in own}
 
 
 def _says_more(offer: Recipe, own: Recipe) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -185,12 +185,11 @@ class _Lab:
         mixer, order = self._mixer, self._order
         assert order.quantisation is not None
         with _folders(Path(self._folder.name)) as (plain_in, static_in, made_in):
-            plain = lower(mixer.files, plain_in, LoweringOrder(Precision.FP32, batch=None), mixer.limits)
+            float_ = replace(order, precision=Precision.FP32, batch=None, quantisation=None, keep=())
+            plain = lower(mixer.files, plain_in, float_, mixer.limits)
             static = None
             if order.quantisation is Quantisation.STATIC:
-                whole = LoweringOrder(
-                    Precision.INT8, batch=None, quantisation=Quantisation.STATIC, integers=order.integers
-                )
+                whole = replace(order, batch=None, keep=(), rest=Precision.FP32)
                 static = lower(mixer.files, static_in, whole, mixer.limits).path
             how = (order.quantisation, order.integers)
             return build_toggles(plain.path, (plain.inputs, plain.outputs), static, how, made_in, mixer.limits)

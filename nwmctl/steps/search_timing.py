@@ -101,7 +101,7 @@ class Stopwatch:
             latency = kept(self.store, question, Latency, lambda: measure(row, order), lambda _: True)
         except PlaceUnavailableError:
             return None
-        return Compared(Speed(latency.p50_ms, ALONE_NOISE, Obtained.BENCH), latency)
+        return Compared(Speed(latency.p50_ms, 1.0 + ALONE_NOISE, Obtained.BENCH), latency)
 
     @property
     def _runs(self) -> int:

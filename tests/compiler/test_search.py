@@ -193,6 +193,22 @@ def test_an_earlier_winner_gives_the_bound_and_saves_evaluations() -> None:
     assert len(world.evaluated) > len(warm.evaluated)
 
 
+def test_where_nothing_is_measured_the_same_numbers_are_built_once() -> None:
+    one, other, third = (Recipe("fake", Precision.FP16, {"level": n}) for n in ("O3", "O1", "O2"))
+    scope = Recipe("fake", Precision.FP16, {"level": "O1", "fp16_scope": "all"})
+    recipes = (one, other, scope)
+    truths = {recipe_key(each): Truth(1.0, 1.0) for each in (*recipes, third)}
+    estimated = FakeWorld(truths, 4.0, Obtained.ESTIMATED)
+    found = search(Space(recipes), Limits(), estimated)
+    assert [each.recipe for each in found.tried] == [one, scope]
+    assert "it computes what fake fp16 level=O3 computes" in found.skipped[0].reason
+    measured = FakeWorld(truths, 4.0)
+    assert len(search(Space(recipes), Limits(), measured).tried) == 3
+    truths[recipe_key(one)] = Truth(1.0, 1.0, fails=True)
+    again = search(Space((one, other, third)), Limits(), FakeWorld(truths, 4.0, Obtained.ESTIMATED))
+    assert [each.recipe for each in again.tried] == [one, other], "what was not built has told nothing"
+
+
 def test_a_tie_goes_to_the_recipe_that_changes_the_numbers_least() -> None:
     fast, exact = recipe(0, Precision.INT8), recipe(1, Precision.FP32)
     truths = {recipe_key(fast): Truth(1.00, None), recipe_key(exact): Truth(1.02, None)}

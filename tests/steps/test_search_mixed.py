@@ -1,0 +1,82 @@
+"""Mixed precision of the example model, whose static int8 no margin allows: through the real lowering and runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nwmctl.app.resources import platforms_folder
+from nwmctl.domain.amounts import Amounts
+from nwmctl.domain.artifact import Precision, Quantisation, Recipe
+from nwmctl.domain.digest import Digest
+from nwmctl.domain.platform import PlatformProfile
+from nwmctl.domain.policy import Policy
+from nwmctl.domain.search import CandidateState, SearchReport
+from nwmctl.domain.work import SearchWork
+from nwmctl.formats import documents
+from nwmctl.formats.codec import to_plain
+from nwmctl.steps.compile import compile_step
+from nwmctl.steps.search import search_step
+from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.onnxruntime import OnnxRuntime
+from nwmctl.toolchains.protocol import Effort
+from nwmctl.toolchains.registry import Registry
+from tests.steps.search_bench import Wall
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "nwm-2.5"
+STATIC = Recipe("onnxruntime", Precision.INT8, {"quantisation": Quantisation.STATIC.value, "integers": "narrow"})
+
+
+class StaticOnly(OnnxRuntime):
+    """onnxruntime that thinks of nothing but static int8."""
+
+    def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
+        return (STATIC,)
+
+
+class One(Registry):
+    """Only that one."""
+
+    def names(self) -> tuple[str, ...]:
+        return ("onnxruntime",)
+
+    def get(self, name: str) -> StaticOnly:
+        return StaticOnly()
+
+
+def inputs_of(store: ContentStore) -> dict[str, Digest]:
+    files = {"card": "model-card.json", "weights": "model.onnx"}
+    files |= {"calibration": "calibration.npz", "golden": "golden.npz"}
+    profile = documents.decode_yaml(PlatformProfile, (platforms_folder() / "virtual.yaml").read_bytes(), "virtual")
+    [variant] = profile.variants
+    build = replace(variant.builds[0], recipes=(STATIC,))
+    profile = replace(profile, variants=(replace(variant, builds=(build,)),))
+    return {
+        **{role: store.put_file(EXAMPLE / "model" / name) for role, name in files.items()},
+        "profile": store.put_bytes(documents.encode(profile)),
+    }
+
+
+@pytest.mark.long
+def test_static_int8_is_refused_and_a_mixture_of_it_passes(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    policy = documents.decode_yaml(Policy, (EXAMPLE / "policy.yaml").read_bytes(), "policy.yaml").virtual
+    rules = {name: policy.platforms["virtual"][name] for name in ("contract", "parity")}
+    work = SearchWork("full", "virtual", "host", "host", "", rules, Amounts(4, 8), 20_260_000)
+    step = search_step(store, One(), compile_step(store, One(), 120.0), Wall())
+    outcome = step.run(to_plain(work), inputs_of(store), lambda text, share: None)
+    report = documents.decode(SearchReport, store.read(outcome.outputs["report"]), "report")
+    whole = next(each for each in report.candidates if each.recipe == STATIC)
+    assert whole.state is CandidateState.REJECTED
+    assert whole.parity_share is not None
+    assert whole.parity_share > 1
+    winner = report.candidates[0]
+    assert winner.state is CandidateState.WON
+    assert winner.parity_share is not None
+    assert winner.parity_share <= 1
+    kept = str(winner.recipe.options["keep"]).split(",")
+    assert 1 <= len(kept) < 14, "most of 28 groups are integers"
+    assert winner.found_precision is Precision.INT8
+    assert any(note.startswith("most sensitive: ") for note in report.notes)
