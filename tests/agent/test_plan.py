@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nwmctl.agent.building import SearchOrder
 from nwmctl.agent.graph import ordered
 from nwmctl.agent.plan import FACTORY, restrict
 from nwmctl.domain.artifact import Precision, Recipe
@@ -15,9 +16,10 @@ from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.evidence import Check
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.release import FleetReference, Tighten
-from nwmctl.domain.step import PlannedStep
+from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.work import StepName
 from nwmctl.errors import PlanError
+from nwmctl.storage.content import ContentStore
 from tests.agent.plans import changed_build, changed_profile, example, meaning, plan_of, without
 
 PLATFORMS = ("nt2.0", "nt2.5", "nt3.0", "virtual")
@@ -62,12 +64,13 @@ def test_one_artifact_that_several_builds_need_is_compiled_once(plan: tuple[Plan
     compiles = [step for step in plan if step.step == StepName.COMPILE and "/release/" in step.id]
     checks = [step for step in plan if step.step == StepName.VALIDATE and "/release/" in step.id]
     assert len(compiles) == 4
-    assert len(checks) == 8
+    assert len(checks) == 9
     shared = next(step for step in compiles if step.id == "compile/release/orin-x.gpu")
     assert "nt2.0/quad-orin/gpu" in shared.reason
     assert "nt3.0/orin-single/gpu" in shared.reason
     users = [step.id for step in checks if shared.id in step.needs]
-    assert users == ["validate/release/nt2.0/quad-orin/gpu", "validate/release/nt3.0/orin-single/gpu"]
+    places = ("nt2.0/quad-orin/gpu", "nt2.0/quad-orin/shadow", "nt3.0/orin-single/gpu")
+    assert users == [f"validate/release/{place}" for place in places]
 
 
 def test_a_check_can_send_its_own_compilation_to_the_next_recipe(plan: tuple[PlannedStep, ...]) -> None:
@@ -102,7 +105,9 @@ def test_another_driver_is_another_gpu_artifact_and_the_same_cpu_artifact(
     fresh = {step.id for step in new if meaning(new)[step.id] not in before}
     assert "compile/release/orin-x.cpu" not in fresh
     assert {name for name in fresh if name.startswith("compile/release")} == {"compile/release/orin-x.gpu"}
-    assert after.total() == before.total() + 2, "nt3.0's own GPU artifact is now compiled apart, for both models"
+    assert after.total() == before.total() + 4, (
+        "nt3.0's own GPU artifact is now made and rebuilt apart, for both models"
+    )
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -228,3 +233,50 @@ def test_a_platform_that_the_release_lacks_is_refused(plan: tuple[PlannedStep, .
 def test_one_unknown_platform_among_known_ones_is_refused(plan: tuple[PlannedStep, ...]) -> None:
     with pytest.raises(PlanError, match="nt9"):
         restrict(plan, StepName.SIGN, ["virtual", "nt9"])
+
+
+def searching(tmp_path: Path, effort: str = "full", pinned: frozenset[str] = frozenset()) -> tuple[PlannedStep, ...]:
+    project = replace(example(), pinned=pinned)
+    return project.plan(ContentStore(tmp_path / "store"), SearchOrder(effort))
+
+
+def test_builds_that_may_share_an_artifact_share_a_search(tmp_path: Path) -> None:
+    plan = searching(tmp_path)
+    searches = [step for step in plan if step.step == StepName.SEARCH]
+    assert [step.id.removeprefix("search/release/") for step in searches] == [
+        "orin-x.gpu", "nx9031.cpu", "host.host", "orin-x.cpu",
+    ]  # fmt: skip
+    assert ordered(plan)
+    by_id = {step.id: step for step in plan}
+    for search in searches:
+        compiled = by_id[search.id.replace("search/", "compile/")]
+        assert compiled.inputs["recipes"] == OutputRef(search.id, "recipes")
+        assert compiled.parameters["recipe"] is None  # type: ignore[index]
+        assert compiled.adjustable == {"rank": (0, 1, 2, 3)}
+
+
+def test_a_backup_is_searched_after_the_build_that_it_is_to_be_unlike(tmp_path: Path) -> None:
+    search = next(step for step in searching(tmp_path) if step.id == "search/release/orin-x.cpu")
+    assert search.inputs["unlike"] == OutputRef("search/release/orin-x.gpu", "recipes")
+
+
+def test_what_is_pinned_is_not_searched_and_still_kept_away_from(tmp_path: Path) -> None:
+    pinned = frozenset({"nt2.0/quad-orin/gpu", "nt2.0/quad-orin/shadow", "nt3.0/orin-single/gpu"})
+    plan = searching(tmp_path, pinned=pinned)
+    assert "search/release/orin-x.gpu" not in ids(plan)
+    search = next(step for step in plan if step.id == "search/release/orin-x.cpu")
+    assert "unlike" not in search.inputs
+    assert search.parameters["avoid"] == ["iree"]  # type: ignore[index]
+
+
+def test_the_way_back_is_not_searched(tmp_path: Path) -> None:
+    assert not [step.id for step in searching(tmp_path) if step.id.startswith("search/return")]
+
+
+def test_every_artifact_is_built_again_where_the_policy_asks_for_it(plan: tuple[PlannedStep, ...]) -> None:
+    compiles = [step.id for step in plan if step.step == StepName.COMPILE]
+    rebuilds = [step for step in plan if step.step == StepName.REBUILD]
+    assert [step.id.replace("rebuild/", "compile/") for step in rebuilds] == compiles
+    for step in plan:
+        if step.step == StepName.VALIDATE:
+            assert isinstance(step.inputs["rebuilt"], OutputRef)
