@@ -2,7 +2,7 @@
 
 Reads ``lowered.onnx`` in the working directory, writes the payload ``model.tar`` (description and weights in one file,
 without owner or time) and the report ``openvino.json``: what the model compiled out of that very payload consists of,
-as the runtime says. The reader of graphs is the runtime's own, not the converter's, which would talk to the network.
+as the runtime says. The reader of graphs is the runtime's own; the package's converter would report to its maker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nwmctl.toolchains.lowering import LOWERED
-from nwmctl.toolchains.runtimes import IR_BIN, IR_XML, compile_model
+from nwmctl.toolchains.runtimes import IR_BIN, IR_XML, compile_model, silent_openvino
 
 PAYLOAD, REPORT = "model.tar", "openvino.json"
 PRODUCTS: Final = frozenset({"FullyConnected", "MatMul", "Convolution", "Deconvolution", "GroupConvolution"})
@@ -28,8 +28,7 @@ _MEANINGLESS = frozenset({"", "undefined", "dynamic"})
 
 def main(argv: list[str]) -> int:
     """Convert, pack, compile, report."""
-    import openvino
-
+    openvino = silent_openvino()
     (hint,) = argv
     core = openvino.Core()
     openvino.serialize(core.read_model(LOWERED), IR_XML, IR_BIN)

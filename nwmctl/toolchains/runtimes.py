@@ -9,6 +9,7 @@ manifest as flags. Imports a runtime only when it is asked for.
 from __future__ import annotations
 
 import mmap
+import sys
 import tarfile
 import time  # the only clock that can tell a runtime's time is the one in its process
 from collections.abc import Callable, Mapping
@@ -115,8 +116,7 @@ def _bound(onnxruntime: Any, session: Any, order: Order) -> Callable[[Tensors], 
 
 def _openvino(order: Order) -> Loaded:
     """Batch-1 models through bound buffers. The precision hint comes with the manifest."""
-    import openvino
-
+    openvino = silent_openvino()
     hint = order.flag(HINT_FLAG)
     if not hint:
         raise ValueError("the manifest names no precision hint, and without one the runtime would choose by itself")
@@ -139,6 +139,14 @@ def _openvino(order: Order) -> Loaded:
         return [tensor.data.copy() for tensor in made]
 
     return _row_by_row(order, once)
+
+
+def silent_openvino() -> Any:
+    """The package, without the part of it that reports to its maker: importing it would load that part too."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
 
 
 def compile_model(core: Any, model: Any, hint: str) -> Any:

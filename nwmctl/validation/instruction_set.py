@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nwmctl.domain.artifact import ArtifactManifest, Precision
+from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained, ResultFigure
 from nwmctl.domain.platform import Build, Chip
+from nwmctl.toolchains.graph_options import QUANTISATION, REST
 from nwmctl.toolchains.inspect_arm64 import EXTENSION
 from nwmctl.validation.figures import figure, not_run
 
@@ -68,8 +69,16 @@ def _obtained(manifest: ArtifactManifest, build: Build, ran_on_chip: bool) -> Ob
 
 
 def _precision_faults(manifest: ArtifactManifest) -> list[str]:
-    asked, found = manifest.recipe.precision, manifest.found_precision
+    asked, found = _promised(manifest), manifest.found_precision
     return [] if asked is found else [f"the recipe asks for {asked} and the payload holds {found} code"]
+
+
+def _promised(manifest: ArtifactManifest) -> Precision:
+    """The arithmetic that a recipe promises: with weights alone in int8 that is the rest's."""
+    recipe = manifest.recipe
+    if recipe.precision is Precision.INT8 and recipe.options.get(QUANTISATION) == Quantisation.WEIGHTS:
+        return Precision(str(recipe.options.get(REST, Precision.FP32)))
+    return recipe.precision
 
 
 def _gpu_faults(manifest: ArtifactManifest, chip: Chip, tensor: int) -> list[str]:

@@ -113,6 +113,15 @@ def test_the_label_is_not_believed() -> None:
     assert "asks for int8 and the payload holds fp32 code" in result.summary
 
 
+def test_weights_alone_in_int8_promise_the_arithmetic_of_the_rest() -> None:
+    weights = Recipe("openvino", Precision.INT8, {"quantisation": "weights"})
+    assert judged("host", ("host",), ran=True, recipe=weights).verdict is Verdict.PASSED
+    half = Recipe("openvino", Precision.INT8, {"quantisation": "weights", "rest": "bf16"})
+    assert "asks for bf16 and the payload holds fp32" in judged("host", ("host",), ran=True, recipe=half).summary
+    static = Recipe("openvino", Precision.INT8, {"quantisation": "static"})
+    assert judged("host", ("host",), ran=True, recipe=static).verdict is Verdict.FAILED
+
+
 def test_cpu_features_must_be_the_chips() -> None:
     found = {"fmla.4s": 4, "sdot": 7, "bfmmla": 2}
     old = judged("cpu", ("armv8.2-a",), found=found)
