@@ -45,8 +45,9 @@ def make(model: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactor
 def ask(
     model: Path, calibration: Path, scratch: Path, driver: str, precision: Precision, **options: Option
 ) -> CompileRequest:
-    asked = request(model, scratch, driver, precision, "host", **options)
-    return dataclasses.replace(asked, calibration=calibration)
+    asked = request(model, scratch, driver, precision, "host")
+    recipe = Recipe(driver, precision, dict(options))
+    return dataclasses.replace(asked, recipe=recipe, calibration=calibration)
 
 
 def answers(driver: Toolchain, compiled: Compiled, rows: Mapping[str, NDArray[np.generic]]) -> Tensors:
