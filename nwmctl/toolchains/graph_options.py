@@ -34,7 +34,7 @@ _INT8 = {
     QUANTISATION: "dynamic, static or weights",
     KEEP: "the groups of layers that stay float, separated by commas",
     REST: "fp32 (default), fp16 or bf16: what is not quantised is computed in it",
-    INTEGERS: "signed, unsigned or narrow: which integers are multiplied",
+    INTEGERS: "signed, unsigned, narrow or wide: which integers are multiplied",
 }
 
 Word = TypeVar("Word", bound=StrEnum)

@@ -78,6 +78,7 @@ class Surgery:
     def __init__(self, model: ir.Model, integers: Integers, ranges: Mapping[str, Range]) -> None:
         self.graph, self.ranges, self.integers = model.graph, ranges, integers
         self.most = 63 if integers is Integers.NARROW else 127
+        self.middle = 128 if integers is Integers.WIDE else 0
         self._done: dict[str, tuple[ir.Value, ...]] = {}
 
     def weights_only(self, product: Product) -> None:
@@ -110,7 +111,10 @@ class Surgery:
         weights, scales = self._integer_weights(product, flipped=product.operator == "Gemm" and product.axis == 0)
         kind = "ConvInteger" if product.operator == "Conv" else "MatMulInteger"
         attributes = dict(node.attributes) if product.operator == "Conv" else {}
-        sums = self._add(node, kind, [steps_of, weights, zero], "sums", attributes)
+        inputs: list[ir.Value | None] = [steps_of, weights, zero]
+        if self.middle:
+            inputs.append(self._middles(product, single=product.operator == "Conv"))
+        sums = self._add(node, kind, inputs, "sums", attributes)
         wide = self._add(node, "Cast", [sums], "float", {"to": ir.DataType.FLOAT})
         if product.operator == "Conv":
             scales = self._spread(product, scales)
@@ -179,10 +183,12 @@ class Surgery:
 
         def steps(array: Array) -> Array:
             whole = to_int8(array, axis, most)
-            return whole.T if flipped else whole
+            moved = (whole.astype(np.int16) + middle).astype(np.uint8) if middle else whole
+            return moved.T if flipped else moved
 
-        word = f"{name}__i8{'t' if flipped else ''}_{axis}"
-        weights = self._constant(word, product.weights, ir.DataType.INT8, shape[::-1] if flipped else shape, steps)
+        word, middle = f"{name}__i8{'t' if flipped else ''}_{axis}", self.middle
+        kind = ir.DataType.UINT8 if middle else ir.DataType.INT8
+        weights = self._constant(word, product.weights, kind, shape[::-1] if flipped else shape, steps)
         scales = self._constant(
             f"{name}__i8_{axis}_scale",
             product.weights,
@@ -196,10 +202,15 @@ class Surgery:
         """The weights as a DequantizeLinear of int8."""
         weights, scales = self._integer_weights(product, flipped)
         axis = 1 - product.axis if flipped else product.axis
-        assert scales.shape is not None
-        count = int(scales.shape.numpy()[0])
-        zeros = self._number(f"zeros_i8_{count}", np.zeros(count, np.int8))
-        return self._add(before, "DequantizeLinear", [weights, scales, zeros], "weights", {"axis": axis})
+        inputs: list[ir.Value | None] = [weights, scales, self._middles(product)]
+        return self._add(before, "DequantizeLinear", inputs, "weights", {"axis": axis})
+
+    def _middles(self, product: Product, single: bool = False) -> ir.Value:
+        """The zero points of weights: one per channel, or a ``single`` one."""
+        assert product.weights.shape is not None
+        count = 1 if single else int(product.weights.shape.numpy()[product.axis])
+        kind = np.uint8 if self.middle else np.int8
+        return self._number(f"zeros_{kind.__name__}_{count}", np.full(count, self.middle, kind))
 
     def _pair(self, value: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Scale and zero point of a calibrated tensor."""

@@ -108,15 +108,27 @@ def test_bf16_as_the_rest_is_left_to_the_compiler(files: GraphFiles, tmp_path: P
     assert "bfloat16" not in lowered(files, tmp_path / "s", STATIC, rest=Precision.BF16).products
 
 
-@pytest.mark.parametrize(("integers", "activations"), [("signed", "int8"), ("unsigned", "uint8"), ("narrow", "uint8")])
+@pytest.mark.parametrize(
+    ("integers", "activations"), [("signed", "int8"), ("unsigned", "uint8"), ("narrow", "uint8"), ("wide", "uint8")]
+)
 def test_the_kind_of_integers(files: GraphFiles, tmp_path: Path, integers: str, activations: str) -> None:
     made = lowered(files, tmp_path / "s", STATIC, integers=Integers(integers))
     assert made.products == {activations: 6, "float32": 3}
     most = 63 if integers == "narrow" else 127
     steps = [numpy_helper.to_array(v) for v in onnx.load(str(made.path)).graph.initializer if "__i8" in v.name]
-    whole = [array for array in steps if array.dtype == np.int8]
+    kind, middle = (np.uint8, 128) if integers == "wide" else (np.int8, 0)
+    whole = [array.astype(int) - middle for array in steps if array.dtype == kind]
     assert len(whole) == 6
-    assert {int(np.abs(array.astype(int)).max()) for array in whole} == {most}
+    assert {int(np.abs(array).max()) for array in whole} == {most}
+
+
+@pytest.mark.parametrize("how", Quantisation)
+def test_wide_integers_are_as_close_as_eight_bits_are(files: GraphFiles, tmp_path: Path, how: Quantisation) -> None:
+    made = lowered(files, tmp_path / "wide", how, integers=Integers.WIDE)
+    coarse = lowered(files, tmp_path / "narrow", how, integers=Integers.NARROW)
+    x = rows(16)
+    exact = answer(files.model, x)[0]
+    assert relative(answer(made.path, x)[0], exact) < relative(answer(coarse.path, x)[0], exact)
 
 
 def test_the_same_bytes_from_everywhere(files: GraphFiles, forms: dict[Quantisation, Lowered], tmp_path: Path) -> None:
