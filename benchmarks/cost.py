@@ -1,0 +1,294 @@
+"""Predicted against measured latencies on this machine: ``python -m benchmarks.cost``.
+
+The cost model is fitted to the calibration set alone (``nwmctl.compiler.cost_calibration``: small generated graphs),
+then predicts every candidate of two models that it has not seen: the generated driving transformer and the example.
+Built and executed by the product's own drivers, measured side by side in processes of their own: the median CPU time
+of the one thread that executes, so that others on the machine disturb little (``--clock wall``: the wall clock). Writes
+its section of RESULTS-compiler.md and exits 1 where a rank correlation stays under the floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.models import driving_transformer
+from benchmarks.results import write_section
+from nwmctl.compiler.build import compile_build
+from nwmctl.compiler.cost import predict
+from nwmctl.compiler.cost_calibration import SET, CalibrationGraph, calibrate
+from nwmctl.compiler.cost_fit import fit
+from nwmctl.compiler.graph import GraphCount, count_graph
+from nwmctl.domain.artifact import Option, Precision, Recipe
+from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.figure import Confidence, Figure, Obtained
+from nwmctl.domain.platform import HOST_UNIT, Chip
+from nwmctl.domain.prediction import CostFit, Prediction
+from nwmctl.errors import NwmError
+from nwmctl.toolchains import sessions
+from nwmctl.toolchains.measure import MeasureOrder, measure_samples
+from nwmctl.toolchains.process import python_module
+from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place
+from nwmctl.toolchains.registry import registry
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("RESULTS-compiler.md")
+FLOOR = 0.9
+TOOLCHAINS = ("onnxruntime", "openvino", "iree")
+_TOGETHER = 7
+"""Sessions that are open at once: each holds the model's weights."""
+_UNKNOWN = Figure(None, "", "nobody looked", Confidence.UNKNOWN)
+HOST = Chip("host", "this machine", _UNKNOWN, _UNKNOWN)
+
+Row = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to predict: its files, its count, and recorded inputs."""
+
+    name: str
+    model: Path
+    calibration: Path
+    inputs: tuple[Row, ...]
+    count: GraphCount
+
+
+@dataclass(frozen=True)
+class Line:
+    """One candidate of one model."""
+
+    recipe: Recipe
+    ms: float
+    prediction: Prediction
+
+
+def candidates() -> tuple[Recipe, ...]:
+    """What the drivers would try on this machine, and more of the same kind."""
+    found = [each for name in TOOLCHAINS for each in registry().get(name).variations(HOST_UNIT, ("host",), Effort.FULL)]
+    more = [
+        Recipe("onnxruntime", Precision.FP16),
+        Recipe("onnxruntime", Precision.FP16, {"fp16_scope": "all"}),
+        Recipe("iree", Precision.FP32, {"opt_level": "O2"}),
+    ]
+    return tuple({text(each): each for each in (*found, *more)}.values())
+
+
+def mixed(recipes: Sequence[Recipe], groups: Sequence[str]) -> tuple[Recipe, ...]:
+    """Mixed precision: every int8 recipe of integer products with every second group left in floats, and the first one
+    with every fourth."""
+    made = []
+    for number, recipe in enumerate(each for each in recipes if _integers(each)):
+        options: dict[str, Option] = {**recipe.options, "keep": ",".join(groups[::2])}
+        made.append(Recipe(recipe.toolchain, recipe.precision, options))
+        if not number:
+            made.append(Recipe(recipe.toolchain, recipe.precision, {**options, "keep": ",".join(groups[::4])}))
+    return tuple(made)
+
+
+def _integers(recipe: Recipe) -> bool:
+    return recipe.precision is Precision.INT8 and recipe.options["quantisation"] != "weights"
+
+
+def text(recipe: Recipe) -> str:
+    """A recipe in one line; kept groups as their number."""
+    said = []
+    for name, value in sorted(recipe.options.items()):
+        said.append(f"{len(str(value).split(','))} groups float" if name == "keep" else f"{name}={value}")
+    return " ".join((recipe.toolchain, recipe.precision, *said))
+
+
+class Bench:
+    """Builds and measures; ``folder`` holds what it makes."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.folder, self.rounds, self._made = folder, rounds, 0
+
+    def build(self, model: Path, calibration: Path, recipes: Sequence[Recipe]) -> dict[int, Compiled]:
+        """Every recipe that can be built, two at a time."""
+
+        def one(recipe: Recipe) -> Compiled | None:
+            self._made += 1
+            scratch = self.folder / f"build-{self._made}"
+            scratch.mkdir()
+            request = CompileRequest(model, digest_bytes(b""), recipe, HOST_UNIT, "", scratch, calibration=calibration)
+            try:
+                return compile_build(registry().get(recipe.toolchain), request)
+            except NwmError as problem:
+                print(f"  not built: {text(recipe)}: {problem.what}: {problem.why}"[:300], file=sys.stderr)
+                return None
+
+        with ThreadPoolExecutor(2) as pool:
+            built = list(pool.map(one, recipes))
+        return {index: each for index, each in enumerate(built) if each is not None}
+
+    def measure(self, built: Mapping[int, Compiled], inputs: Sequence[Row]) -> dict[int, float]:
+        """The median of many executions, ms."""
+        found: dict[int, float] = {}
+        for together in _pieces(sorted(built), _TOGETHER):
+            with ExitStack() as stack:
+                sessions = {}
+                for index in together:
+                    made = built[index]
+                    driver = registry().get(made.manifest.recipe.toolchain)
+                    sessions[str(index)] = stack.enter_context(driver.open(made.payload, made.manifest, Place.HOST))
+                quick = measure_samples(sessions, inputs, MeasureOrder(2, 1e3, 2))
+                longest = max(float(each.min()) for each in quick.values())
+                runs = int(min(self.rounds, max(12, 6.0 / (longest * len(sessions)))))
+                for name, seconds in measure_samples(sessions, inputs, MeasureOrder(runs, 1e3)).items():
+                    found[int(name)] = 1e3 * float(np.median(seconds))
+        return found
+
+    def calibration(self, graph: CalibrationGraph, recipes: Sequence[Recipe]) -> dict[int, float]:
+        """What ``calibrate`` asks for."""
+        print(f"  {graph.block.name}", file=sys.stderr)
+        return self.measure(self.build(graph.model, graph.calibration, recipes), [graph.inputs])
+
+
+def _pieces(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    """Both models."""
+    made = driving_transformer(folder / "transformer")
+    example = ROOT / "examples" / "nwm-2.5" / "model"
+    for name, model, data in (
+        (f"generated driving transformer, {made.card.parameters / 1e6:.1f} M parameters", made.model, made.calibration),
+        ("example model", example / "model.onnx", example / "calibration.npz"),
+    ):
+        with np.load(data) as archive:
+            rows = {key.removeprefix("in/"): archive[key] for key in archive.files if key.startswith("in/")}
+        inputs = tuple({key: values[index : index + 1] for key, values in rows.items()} for index in range(2))
+        yield Case(name, model, data, inputs, count_graph(model))
+
+
+def cache_bytes() -> int | None:
+    """The largest cache of this machine's first core, as the kernel tells it."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        told = path.read_text().strip()
+        sizes.append(int(told.rstrip("KM")) << (20 if told.endswith("M") else 10))
+    return max(sizes, default=None)
+
+
+def spearman(left: Sequence[float], right: Sequence[float]) -> float:
+    """Rank correlation; equal values share the mean of their ranks."""
+    ranks = [_ranks(np.asarray(each, np.float64)) for each in (left, right)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low = np.searchsorted(np.sort(values), values, "left")
+    high = np.searchsorted(np.sort(values), values, "right")
+    return (low + high - 1) / 2.0
+
+
+def table(case: Case, lines: Sequence[Line]) -> list[str]:
+    """One model's candidates, the fastest first."""
+    made = [
+        f"\n**{case.name}**\n",
+        "| candidate | measured ms | predicted ms | off by | bound by |",
+        "|---|---|---|---|---|",
+    ]
+    for line in sorted(lines, key=lambda line: line.ms):
+        predicted = line.prediction.ms or float("nan")
+        off = f"{100 * (predicted / line.ms - 1):+.0f} %"
+        made.append(f"| {text(line.recipe)} | {line.ms:.3g} | {predicted:.3g} | {off} | {line.prediction.bound} |")
+    return made
+
+
+def report(found: Mapping[str, Sequence[Line]], learned: CostFit, seconds: float) -> tuple[list[str], bool]:
+    """Correlations, and whether all reach the floor."""
+    rho = {name: _correlation(lines) for name, lines in found.items()}
+    rho["both"] = _correlation([line for lines in found.values() for line in lines])
+    factors = [
+        np.exp(abs(np.log((line.prediction.ms or np.inf) / line.ms))) for lines in found.values() for line in lines
+    ]
+    made = ["| model | candidates | rank correlation | floor |", "|---|---|---|---|"]
+    sizes = {name: len(lines) for name, lines in found.items()} | {"both": len(factors)}
+    made += [f"| {name} | {sizes[name]} | {value:.3f} | {FLOOR} |" for name, value in rho.items()]
+    made.append(
+        f"\nPredictions of these models are off by a factor of {np.median(factors):.2f} in the median and "
+        f"{np.max(factors):.2f} at worst. What the fit says of itself (each calibration graph predicted without it):"
+    )
+    for each in (each for each in learned.constants if each.options is None):
+        error = each.error
+        made.append(
+            f"- {each.toolchain}: {error.points} points of {error.models} graphs, {1 + error.median:.2f} in the "
+            f"median, {1 + error.worst:.2f} at worst"
+        )
+    made.append(f"\nThe calibration took {seconds:.0f} s, building included.")
+    return made, all(value >= FLOOR for value in rho.values())
+
+
+def _correlation(lines: Sequence[Line]) -> float:
+    return spearman([line.ms for line in lines], [line.prediction.ms or np.inf for line in lines])
+
+
+def _cpu_worker(module: str, *arguments: str) -> tuple[str, ...]:
+    assert module == "nwmctl.toolchains.worker"
+    return python_module("benchmarks.cpu_worker", *arguments)
+
+
+def main() -> int:
+    """Run, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=200, help="executions of a candidate at most")
+    options.add_argument("--no-write", action="store_true", help="do not write the results")
+    options.add_argument("--clock", choices=("cpu", "wall"), default="cpu", help="what an execution's time is")
+    chosen = options.parse_args()
+    if chosen.clock == "cpu":
+        patch.object(sessions, "python_module", _cpu_worker).start()
+    load = os.getloadavg()[0]
+    recipes = candidates()
+    with tempfile.TemporaryDirectory(prefix="nwmctl-cost-") as name:
+        folder = Path(name)
+        bench = Bench(folder, chosen.rounds)
+        began = time.monotonic()
+        measured = calibrate(recipes, HOST_UNIT, folder, bench.calibration, lambda: time.monotonic() - began, np.inf)
+        seconds = time.monotonic() - began
+        learned = fit(measured, HOST.name, Obtained.MEASURED, "the calibration set", cache_bytes())
+        lines, found = [], {}
+        for case in cases(folder):
+            print(f"  {case.name}", file=sys.stderr)
+            wanted = (*recipes, *mixed(recipes, case.count.groups))
+            times = bench.measure(bench.build(case.model, case.calibration, wanted), case.inputs)
+            found[case.name] = [
+                Line(wanted[index], ms, predict(case.count, HOST, HOST_UNIT, wanted[index], learned))
+                for index, ms in times.items()
+            ]
+            lines += table(case, found[case.name])
+    head, good = report(found, learned, seconds)
+    machine = (
+        f"\nMedian {chosen.clock} time of one thread, batch 1; {len(SET)} calibration graphs, none of them one "
+        f"of these models. "
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, onnxruntime "
+        f"{version('onnxruntime')}, OpenVINO {version('openvino')}, IREE {version('iree-base-compiler')}, "
+        f"{datetime.now(UTC):%Y-%m-%d}; load average at the start {load:.1f}."
+    )
+    page = "\n".join([*head, machine, *lines])
+    print(page)
+    if not chosen.no_write:
+        write_section("The cost model", "python -m benchmarks.cost", page, RESULTS)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
