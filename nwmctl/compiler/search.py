@@ -23,7 +23,9 @@ _MIXED_TRIES = 3
 _TIGHTER = 0.7
 """Errors of groups do not add up: where an assignment fails in the artifact, the next one gets this much less room."""
 _HALF = 0.5
-_SHOWN = 3
+HOPELESS = 1.3
+"""A simulated parity error beyond this share of the margins is not worth building; nearer ones are: the simulation is
+right to some percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class World(Protocol):
 
     def forecast(self, recipe: Recipe, tried: Sequence[Tried]) -> Speed | None:
         """How fast it will be, before it is built; None where nobody can tell. ``tried``: facts to learn from."""
+        ...
+
+    def rehearse(self, recipe: Recipe) -> float | None:
+        """The parity error of an int8 recipe as a share of the margins, simulated; None where building it is as cheap,
+        or nobody can tell."""
         ...
 
     def evaluate(self, recipe: Recipe) -> Tried:
@@ -74,11 +81,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A recipe that was not built, and why."""
+    """A recipe that was not built, and why. ``simulated``: its parity error as a share of the margins, where that was
+    why."""
 
     recipe: Recipe
     reason: str
     forecast: Speed | None = None
+    simulated: float | None = None
 
 
 @dataclass(slots=True)
@@ -119,8 +128,11 @@ def _go_through(space: Space, limits: Limits, world: World, found: Found) -> Non
         open_.remove(recipe)
         forecast = forecasts[recipe_key(recipe)]
         reason = _over(limits, found) or _pruned(forecast, best_of(found.tried)) or _alike(recipe, forecast, found)
+        simulated = None if reason or not limits.mixed else _simulated(recipe, space, world)
+        if simulated is not None and simulated > HOPELESS:
+            reason = f"its parity error is simulated as {simulated:.1f} times the margins"
         if reason:
-            found.skipped.append(Skipped(recipe, reason, forecast))
+            found.skipped.append(Skipped(recipe, reason, forecast, simulated))
             world.note(f"{said(recipe)} is left out: {reason}")
             continue
         _try(recipe, forecast, space.recipes.index(recipe), world, found)
@@ -166,6 +178,17 @@ def _pruned(forecast: Speed | None, best: Tried | None) -> str:
         f"at best {forecast.low:.3g} {forecast.unit} are predicted (error {forecast.spread:.0%}), "
         f"{said(best.recipe)} takes {best.speed.ms:.3g} {best.speed.unit}"
     )
+
+
+def _simulated(recipe: Recipe, space: Space, world: World) -> float | None:
+    """Only of what can be mixed: then the simulation is needed anyway, and the recipe is not lost."""
+    return world.rehearse(recipe) if _mixable(recipe, space) else None
+
+
+def _mixable(recipe: Recipe, space: Space) -> bool:
+    """Whether groups of an int8 recipe can be kept float, and whether that can gain anything."""
+    integers = recipe.precision is Precision.INT8 and recipe.options.get("quantisation") != Quantisation.WEIGHTS
+    return integers and "keep" not in recipe.options and recipe.toolchain in space.mixed
 
 
 def _alike(recipe: Recipe, forecast: Speed | None, found: Found) -> str:
@@ -217,17 +240,19 @@ def _bases(space: Space, found: Found) -> list[Tried]:
     """Per toolchain that mixes, the fastest int8 recipe whose products are integers, if nothing that passed beats it
     for sure."""
     best = best_of(found.tried)
+    known = [each for each in found.tried if each.parity_share is not None and each.speed is not None]
+    known += [
+        Tried(each.recipe, each.reason, speed=each.forecast, parity_share=each.simulated)
+        for each in found.skipped
+        if each.simulated is not None
+    ]
     bases: dict[str, Tried] = {}
-    for each in sorted(found.tried, key=_speed):
-        recipe = each.recipe
-        if recipe.precision is not Precision.INT8 or "keep" in recipe.options or recipe.toolchain not in space.mixed:
+    for each in sorted(known, key=_speed):
+        hopeless = best is not None and best.speed is not None and each.speed is not None
+        if hopeless and each.speed.low > best.speed.high:
             continue
-        weights_only = recipe.options.get("quantisation") == Quantisation.WEIGHTS
-        if weights_only or each.parity_share is None or each.speed is None:
-            continue
-        if best is not None and best.speed is not None and each.speed.low > best.speed.high:
-            continue
-        bases.setdefault(recipe.toolchain, each)
+        if _mixable(each.recipe, space):
+            bases.setdefault(each.recipe.toolchain, each)
     return list(bases.values())
 
 

@@ -75,6 +75,7 @@ class _Asked:
     integers: Integers
     rule: Rule
     seed: int
+    merge: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +99,53 @@ class Mixer:
 
     def keep(self, base: Tried, room: float, oracle: Oracle, note: Callable[[str], None]) -> Recipe | None:
         """The fastest assignment of an int8 recipe with a parity error within ``room``; None where there is none."""
+
+        def ask(lab: _Lab, asked: _Asked) -> Choice:
+            return self._choose(lab, asked, base.recipe, room, oracle, note)
+
+        choice = self._in_the_lab(base.recipe, ask, note)
+        if choice is None or not choice.keep:
+            return None
+        recipe = base.recipe
+        return Recipe(recipe.toolchain, Precision.INT8, {**recipe.options, KEEP: keep_option(choice.keep)})
+
+    def rehearse(self, recipe: Recipe, note: Callable[[str], None]) -> float | None:
+        """The parity error of an int8 recipe with every group quantised, simulated; None where that cannot be."""
+
+        def ask(lab: _Lab, asked: _Asked) -> Choice:
+            question = Question("rehearsed", asked, self._own(), runtimes())
+            return kept(self.store, question, Choice, lambda: Choice((), lab.error(lab.groups)), lambda _: True)
+
+        found = self._in_the_lab(recipe, ask, note)
+        return None if found is None else found.error
+
+    def _in_the_lab(
+        self, recipe: Recipe, ask: Callable[[_Lab, _Asked], Choice], note: Callable[[str], None]
+    ) -> Choice | None:
+        """Ask with the graph at hand; what goes wrong costs the mixture and not the search."""
         if Check.PARITY not in self.bench.rules or self.bench.card.parameters > _MOST_PARAMETERS:
             note("no mixed precision: the model is too large for it, or the policy has no rule about parity")
             return None
-        recipe = base.recipe
         integers = Integers.NARROW if self.bench.build.unit == HOST_UNIT else Integers.SIGNED
-        order = graph_order(recipe, None, integers=integers)
-        assert order.quantisation is not None
-        asked = _Asked(order.quantisation, order.integers, self.bench.rules[Check.PARITY], self.bench.seed)
         try:
+            order = graph_order(recipe, None, integers=integers)
+            assert order.quantisation is not None
+            rule, merge = self.bench.rules[Check.PARITY], order.merge
             with _Lab(self, order) as lab:
-                choice = self._choose(lab, asked, recipe, room, oracle, note)
+                return ask(lab, _Asked(order.quantisation, order.integers, rule, self.bench.seed, merge))
         except ENDINGS:
             raise
         except NwmError as problem:
             note(f"no mixed precision: {problem.what}: {problem.why}")
             return None
-        if choice.keep is None or not choice.keep:
-            return None
-        return Recipe(recipe.toolchain, Precision.INT8, {**recipe.options, KEEP: keep_option(choice.keep)})
+
+    def _own(self) -> dict[str, Digest]:
+        return {name: digest for name, digest in self.inputs.items() if name != "profile"}
 
     def _choose(
         self, lab: _Lab, asked: _Asked, recipe: Recipe, room: float, oracle: Oracle, note: Callable[[str], None]
     ) -> Choice:
-        own = {name: self.inputs[name] for name in self.inputs if name != "profile"}
+        own = self._own()
         found = kept(self.store, Question("sensitivity", asked, own, runtimes()), Sensitivity, lab.sensitivity)
         gain = oracle.gain(recipe)
         gains = {group: float(f"{gain(group):.{_DIGITS}g}") for group in found.groups}
@@ -157,6 +181,11 @@ class _Lab:
         if self._made is not None:
             self._made[1].close()
         self._folder.cleanup()
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Everything that can be quantised."""
+        return frozenset(self._loaded()[0].groups)
 
     def sensitivity(self) -> Sensitivity:
         """Each group alone."""

@@ -91,7 +91,14 @@ def _slower(tried: Tried, found: Found) -> str:
 
 
 def _skipped(skipped: Skipped) -> Candidate:
-    return Candidate(skipped.recipe, CandidateState.PRUNED, skipped.reason, predicted_ms=_ms(skipped.forecast))
+    share = None if skipped.simulated is None else _rounded(skipped.simulated)
+    return Candidate(
+        skipped.recipe,
+        CandidateState.PRUNED,
+        skipped.reason,
+        predicted_ms=_ms(skipped.forecast),
+        parity_share=share,
+    )
 
 
 def _ms(speed: Speed | None) -> float | None:

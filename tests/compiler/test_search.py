@@ -41,10 +41,14 @@ class FakeWorld:
     compared: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rooms: list[float] = field(default_factory=list)
+    simulated: dict[str, float] = field(default_factory=dict)
 
     def forecast(self, recipe: Recipe, tried: Sequence[Tried]) -> Speed | None:
         told = self.truths[recipe_key(recipe)].told
         return None if told is None else Speed(told, self.error, Obtained.ESTIMATED)
+
+    def rehearse(self, recipe: Recipe) -> float | None:
+        return self.simulated.get(recipe_key(recipe))
 
     def evaluate(self, recipe: Recipe) -> Tried:
         truth = self.truths[recipe_key(recipe)]
@@ -281,6 +285,20 @@ def test_int8_that_is_refused_by_parity_passes_with_some_groups_kept() -> None:
     assert found.winner is not None
     assert found.winner.recipe == _mixed("a,b")
     assert world.rooms == [1.0, pytest.approx(0.7)], "the first assignment failed in the artifact, so the room shrinks"
+
+
+def test_int8_whose_error_is_simulated_far_beyond_the_margins_is_mixed_without_being_built() -> None:
+    space, world = _mixing(Truth(3.0, 3.0, passes=False, share=4.0), {1.0: ("a", Truth(4.0, None))})
+    world.simulated[recipe_key(_INT8)] = 3.9
+    found = search(space, Limits(mixed=True), world)
+    assert found.winner is not None
+    assert found.winner.recipe == _mixed("a")
+    assert recipe_key(_INT8) not in world.evaluated
+    assert found.skipped[0].reason == "its parity error is simulated as 3.9 times the margins"
+    near, again = _mixing(Truth(3.0, 3.0, passes=False, share=1.2), {1.0: ("a", Truth(4.0, None))})
+    again.simulated[recipe_key(_INT8)] = 1.2
+    search(near, Limits(mixed=True), again)
+    assert recipe_key(_INT8) in again.evaluated, "so near the margin a simulation decides nothing"
 
 
 def test_int8_that_passes_is_bettered_at_half_its_error() -> None:
