@@ -24,7 +24,9 @@ from pathlib import Path
 
 import nwmctl
 
-_ROOTS = ("home", "root", "tmp", "var/tmp", "usr", "opt", "mnt", "media", "srv", "build", "builds", "Users", "private")
+_ROOTS = ("home", "tmp", "var/tmp", "usr", "Users", "builds")
+_WORDS_TOO = ("root", "opt", "mnt", "media", "srv", "build", "private")
+"""Roots whose names layers of a network may have as well (``/root/linear``): they count where the path exists here."""
 _TAIL = rb"/[\x21-\x7e]{6,}"
 _PLAIN_LENGTH = 12
 """From so many characters on a folder's own name needs no more to be told from chance."""
@@ -78,8 +80,9 @@ def trace_in_bytes(data: bytes, folders: Iterable[str], names: Iterable[str] = (
 def _first(data: bytes | mmap.mmap, folders: Iterable[str], names: Iterable[str]) -> Trace | None:
     for match in _pattern(folders).finditer(data):
         start = match.start()
-        if match.lastgroup or _begins(data[max(0, start - 2) : start]):
-            return Trace(_run(data, start), start)
+        text = _run(data, start)
+        if match.lastgroup or (_begins(data[max(0, start - 2) : start]) and _is_no_layer(text)):
+            return Trace(text, start)
     for name in names:
         start = data.find(name.encode())
         if start >= 0:
@@ -92,7 +95,7 @@ def _pattern(folders: Iterable[str]) -> re.Pattern[bytes]:
     names = [(folder, re.escape(folder.lstrip("/").encode())) for folder in folders]
     own = [name for folder, name in names if len(folder) >= _PLAIN_LENGTH]
     short = [name for folder, name in names if len(folder) < _PLAIN_LENGTH]
-    short += [root.encode() for root in _ROOTS]
+    short += [root.encode() for root in (*_ROOTS, *_WORDS_TOO)]
     wanted = rb"(?:" + rb"|".join(short) + rb")" + _TAIL
     return re.compile(rb"/(?:" + (rb"(?P<own>" + rb"|".join(own) + rb")|" if own else b"") + wanted + rb")")
 
@@ -101,6 +104,11 @@ def _begins(before: bytes) -> bool:
     """Whether a path can begin after these two bytes: not in the middle of a word, which would be a relative path or
     coded binary data, but after an option's letter (``-I``)."""
     return not _WORD.fullmatch(before[-1:]) or bool(_OPTION.fullmatch(before))
+
+
+def _is_no_layer(text: str) -> bool:
+    _, root, second, *_ = text.split("/")
+    return root not in _WORDS_TOO or (bool(second) and Path("/", root, second).exists())
 
 
 def _run(data: bytes | mmap.mmap, start: int) -> str:

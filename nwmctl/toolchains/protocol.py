@@ -55,7 +55,8 @@ class CompileRequest:
     """What to compile. ``model`` is an ONNX file with a symbolic batch; artifacts for vehicles are built at batch 1.
 
     ``unit`` is the part of the chip (gpu, cpu, npu, host); ``driver`` the GPU driver version of the fleet's baseline;
-    ``scratch`` an empty folder of the caller's, which also cleans it up.
+    ``scratch`` an empty folder of the caller's, which also cleans it up. Seconds, bytes of memory and bytes in
+    ``scratch`` limit each process that the driver starts (``limits``).
     """
 
     model: Path

@@ -48,6 +48,8 @@ def test_a_path_is_found_with_its_place(data: bytes, text: str) -> None:
         b"/tmp/x",
         b"/usr/\x01\x02\x03include",
         b"/transformer/layer0/MatMul_output_0",
+        b"/root/linear/MatMul_output_0",
+        b"/build/layers.0/Add_output_0",
         b"/w/a",
         b"QUJD/tmp/QUJDREVGRw==",
         b"sm_87 /* 12.4 */ .version 8.4",
@@ -90,6 +92,13 @@ def test_a_large_file_is_searched_without_being_read_into_memory(tmp_path: Path)
     before = dirty()
     assert trace_in_file(payload, OWN) == Trace("/home/somebody/model.onnx", (200 << 20) - 99)
     assert dirty() < before + (32 << 20)
+
+
+def test_a_root_that_could_be_a_layer_counts_where_the_path_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/opt/vendor-sdk" or real(path))
+    assert trace_in_bytes(b"x /opt/vendor-sdk/lib/libcc.so", ()) == Trace("/opt/vendor-sdk/lib/libcc.so", 2)
+    assert trace_in_bytes(b"x /opt/optimiser/MatMul_output", ()) is None
 
 
 def test_the_folders_of_a_build_are_those_of_this_machine(tmp_path: Path) -> None:
