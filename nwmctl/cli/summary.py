@@ -104,7 +104,7 @@ def _artifact_table(rows: tuple[ArtifactRow, ...]) -> Table:
 
 def _found(found: dict[str, int]) -> str:
     for mark, word in (("mma", "tensor-core mma"), ("bfmmla", "bfmmla"), ("smmla", "smmla"), ("sdot", "sdot")):
-        count = sum(number for name, number in found.items() if mark in name)
+        count = sum(number for name, number in found.items() if mark in name.lower())
         if count:
             return f", {count} {word}"
     return ""

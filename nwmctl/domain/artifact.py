@@ -51,7 +51,8 @@ class RuntimeNeeds:
     version: str
     flags: tuple[str, ...] = ()
     driver: str = ""
-    """Driver version that finishes the compilation in the vehicle; empty where none does."""
+    """The driver that finishes the compilation in the vehicle, by its version; for a GPU's machine code the range of
+    drivers that load it, and the chip; empty where no driver takes part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ very code that lies in it. Executes nothing; see ``sessions`` and ``emulation``.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe, RuntimeNeeds
 from nwmctl.errors import PlaceUnavailableError, ToolchainMissingError, UnsupportedRecipeError
-from nwmctl.toolchains import emulation, sessions
-from nwmctl.toolchains.files import ABSENT, version_of, versions
+from nwmctl.toolchains import emulation, ptxas, sessions
+from nwmctl.toolchains.files import ABSENT, packaged_program, version_of, versions
 from nwmctl.toolchains.inspect_arm64 import DOTS, inspect_arm64
 from nwmctl.toolchains.inspect_ptx import inspect_ptx
 from nwmctl.toolchains.inspect_spirv import inspect_spirv
@@ -26,6 +25,7 @@ from nwmctl.toolchains.inspection import Inspection, uninspectable
 from nwmctl.toolchains.iree_options import Plan, host_instruction_set, plan, twin
 from nwmctl.toolchains.iree_variations import CAPABILITIES, variations
 from nwmctl.toolchains.lowering import Lowered, lower
+from nwmctl.toolchains.machine_code import CudaBuild, build_machine_code, inspect_machine_code
 from nwmctl.toolchains.manifests import Made, described
 from nwmctl.toolchains.process import Command, Limits, python_module, run_tool
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Probe, Session
@@ -33,7 +33,7 @@ from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, 
 FORMAT = "iree-vmfb"
 COMPILER, RUNTIME = "iree-base-compiler", "iree-base-runtime"
 _INSTALL = "pip install 'nwmctl[iree]'"
-_CODE = 2
+_CODE = 3
 """Raised when this driver's own doing changes the payload's bytes."""
 _MLIR = "model.mlir"
 _FEATURES = re.compile(r'cpu_features = "([^"]*)"')
@@ -47,7 +47,7 @@ class Iree:
     def probe(self) -> Probe:
         """See ``Toolchain.probe``."""
         version = version_of(COMPILER)
-        binary = _find("iree.compiler", "_mlir_libs/iree-compile")
+        binary = packaged_program("iree.compiler", "_mlir_libs/iree-compile")
         if binary is None:
             return Probe(self.name, False, version, "the compiler's program is not installed", _INSTALL)
         missing = emulation.missing()
@@ -57,7 +57,8 @@ class Iree:
 
     def fingerprint(self, recipe: Recipe) -> str:
         """See ``Toolchain.fingerprint``. The kind of machine decides the host twin's bytes."""
-        return f"iree driver {_CODE}, {versions(COMPILER, 'onnx', 'onnxruntime', 'onnx-ir')}, {os.uname().machine}"
+        tools = f"{versions(COMPILER, 'onnx', 'onnxruntime', 'onnx-ir')}, ptxas {ptxas.version()}"
+        return f"iree driver {_CODE}, {tools}, {os.uname().machine}"
 
     def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
         """See ``Toolchain.variations``."""
@@ -65,7 +66,7 @@ class Iree:
 
     def compile(self, request: CompileRequest) -> Compiled:
         """See ``Toolchain.compile``. ``timeout_s`` holds for each of the three processes."""
-        compiler = _find("iree.compiler", "_mlir_libs/iree-compile")
+        compiler = packaged_program("iree.compiler", "_mlir_libs/iree-compile")
         if compiler is None:
             raise ToolchainMissingError(
                 "the IREE compiler is not installed", why=f"no package {COMPILER} in this environment", next=_INSTALL
@@ -131,6 +132,8 @@ class _Build:
 
     def compiled(self, limits: Limits) -> Compiled:
         """Run the compiler and describe its payload."""
+        if self.how.machine_code:
+            return self._with_machine_code(limits)
         dumps = [f"--iree-hal-dump-executable-binaries-to={self.binaries.name}"]
         if self.how.unit == "cpu":
             dumps.append(f"--iree-hal-dump-executable-sources-to={self.sources.name}")
@@ -138,6 +141,9 @@ class _Build:
             dumps.append(f"--iree-hal-dump-executable-intermediates-to={self.listings.name}")
         _run("iree-compile", (str(self.compiler), *self.argv, *dumps), self.request, limits)
         inspection, instruction_set = self._inspect()
+        if self.how.unit == "gpu":
+            texts = sorted(self.binaries.glob("*"))
+            inspection = ptxas.checked(inspection, texts, instruction_set, self.request.scratch, limits)
         jit = self.how.in_vehicle
         version = version_of(COMPILER)
         driver = self.request.driver if jit else ""
@@ -145,6 +151,18 @@ class _Build:
         made = Made(
             self.payload, FORMAT, ("iree-compile", *self.argv), f"{COMPILER} {version}", instruction_set, needs,
             jit_in_vehicle=jit, notes=about(self.how, self.lowered, inspection),
+        )  # fmt: skip
+        return Compiled(self.payload, described(self.request, self.lowered, inspection, made))
+
+    def _with_machine_code(self, limits: Limits) -> Compiled:
+        """The same with the assembler's output in the place of PTX."""
+        chip, version = _flag(self.how, "--iree-cuda-target="), version_of(COMPILER)
+        code = build_machine_code(CudaBuild(self.compiler, _MLIR, self.payload, self.how.flags, chip, limits))
+        inspection, chip = inspect_machine_code(code)
+        needs = RuntimeNeeds(RUNTIME, version, self.how.runtime_flags, f">= {ptxas.LOADS_FROM}, {chip}")
+        made = Made(
+            self.payload, FORMAT, code.argv, f"{ptxas.TOOL} {code.assembler}, {COMPILER} {version}", chip, needs,
+            notes=about(self.how, self.lowered, inspection), sources={ptxas.TOOL: ptxas.program_digest()},
         )  # fmt: skip
         return Compiled(self.payload, described(self.request, self.lowered, inspection, made))
 
@@ -206,18 +224,6 @@ def _run(tool: str, argv: tuple[str, ...], request: CompileRequest, limits: Limi
 
 def _flag(how: Plan, name: str) -> str:
     return next(flag.removeprefix(name) for flag in how.flags if flag.startswith(name))
-
-
-def _find(package: str, inside: str) -> Path | None:
-    """A program that a package carries, without importing the package."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
-        return None
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        if os.access(Path(folder) / inside, os.X_OK):
-            return Path(folder) / inside
-    return None
 
 
 def _lacking_features() -> str:

@@ -21,7 +21,11 @@ _LEVELS = ("O0", "O1", "O2", "O3")
 _LEVEL = "--iree-opt-level="
 _COMMON = {"opt_level": "O0, O1, O2 or O3 (default O3; O1 for bf16, int8 and fp16 for vulkan)"}
 _KNOWN: Mapping[str, Mapping[str, str]] = {
-    "gpu": {**_COMMON, "arch": "the GPU's architecture, as sm_87 (default)"},
+    "gpu": {
+        **_COMMON,
+        "arch": "the GPU's architecture, as sm_87 (default)",
+        "machine_code": "true has ptxas assemble the kernels here, for this chip alone (default false: PTX)",
+    },
     "vulkan": {**_COMMON, "arch": "the GPU's architecture, as ampere (default)"},
     "cpu": {
         **_COMMON,
@@ -49,11 +53,13 @@ class Plan:
     order: LoweringOrder
     flags: tuple[str, ...]
     runtime_flags: tuple[str, ...] = ()
+    machine_code: bool = False
+    """Whether a GPU's payload carries its machine code and no text for a driver to compile."""
 
     @property
     def in_vehicle(self) -> bool:
         """Whether a driver in the vehicle compiles the payload further."""
-        return self.unit in ("gpu", "vulkan")
+        return self.unit in ("gpu", "vulkan") and not self.machine_code
 
     @property
     def bf16(self) -> bool:
@@ -93,7 +99,8 @@ def plan(recipe: Recipe, unit: str) -> Plan:
             flags += more
         case _:
             flags += [*host_flags(), *_deep_stack(level)]
-    return Plan(unit, recipe.precision, order, tuple(flags), runtime)
+    machine_code = unit == "gpu" and options.flag("machine_code")
+    return Plan(unit, recipe.precision, order, tuple(flags), runtime, machine_code)
 
 
 def twin(vehicle: Plan) -> Plan:

@@ -10,6 +10,7 @@ chip can tell.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from nwmctl.errors import MachineCodeMissingError
 from nwmctl.toolchains import ptxas
 from nwmctl.toolchains.cubin import read_cubin
 from nwmctl.toolchains.cuda_images import Executable, read_executables
+from nwmctl.toolchains.inspect_sass import inspect_sass
+from nwmctl.toolchains.inspection import Inspection
 from nwmctl.toolchains.process import Command, Limits, run_tool
 
 _SUFFIX = "_cuda_nvptx_fb.ptx"
@@ -94,6 +97,17 @@ def build_machine_code(build: CudaBuild) -> MachineCode:
     cubins = proven(build.payload.read_bytes(), before, texts)
     kernels = tuple(kernel for part in assembled for kernel in part.kernels)
     return MachineCode(cubins, kernels, assembler, _argv((*commands, last), build.chip))
+
+
+def inspect_machine_code(code: MachineCode) -> tuple[Inspection, str]:
+    """What the machine code does, and the chip that it is for. Raises InspectionFailedError."""
+    inspection, chip = inspect_sass(code.cubins)
+    said = (
+        f"machine code of ptxas {code.assembler} for {chip} and no other chip: {ptxas.summary(code.kernels)}",
+        f"a driver of {ptxas.LOADS_FROM} or later loads it as it is",
+    )
+    found = {**inspection.found, ptxas.TOOL: len(code.kernels)}
+    return dataclasses.replace(inspection, found=found, notes=(*inspection.notes, *said)), chip
 
 
 def proven(payload: bytes, before: Sequence[Executable], made: dict[bytes, bytes]) -> tuple[bytes, ...]:

@@ -11,13 +11,14 @@ import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nwmctl.domain.digest import Digest
 from nwmctl.errors import AssemblyFailedError, ToolchainMissingError
 from nwmctl.toolchains.cubin import read_cubin
 from nwmctl.toolchains.files import ABSENT, file_digest, packaged_program, version_of
+from nwmctl.toolchains.inspection import Inspection
 from nwmctl.toolchains.process import Command, Limits, run_tool
 
 PACKAGE = "nvidia-cuda-nvcc-cu12"
@@ -101,6 +102,7 @@ def assemble(source: Path, chip: str, scratch: Path, limits: Limits) -> Assemble
     """Assemble one PTX file for a chip (``sm_87``). ``scratch`` takes the files in between. Raises AssemblyFailedError
     with the assembler's words, InspectionFailedError if what it wrote is not what it said."""
     folder = scratch / f"{source.stem}.assembly"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     # The same names for every kernel, so that no name of a file can reach the bytes.
     shutil.copyfile(source, folder / "kernel.ptx")
@@ -121,6 +123,16 @@ def assemble_all(sources: Sequence[Path], chip: str, scratch: Path, limits: Limi
     """Assemble several files, a few at a time; results in the order of ``sources``."""
     with ThreadPoolExecutor(_WORKERS) as pool:
         return tuple(pool.map(lambda source: assemble(source, chip, scratch, limits), sources))
+
+
+def checked(inspection: Inspection, sources: Sequence[Path], chip: str, scratch: Path, limits: Limits) -> Inspection:
+    """An inspection of PTX with the assembler's word on it: how many kernels it took, and their figures. Where there is
+    no assembler the inspection says so. Raises as ``assemble``: PTX that it refuses, no driver takes either."""
+    if missing():
+        return replace(inspection, notes=(*inspection.notes, f"no assembler has seen it: {missing()}"))
+    kernels = [kernel for each in assemble_all(sources, chip, scratch, limits) for kernel in each.kernels]
+    note = f"{TOOL} {version()} takes it for {chip}: {summary(kernels)}"
+    return replace(inspection, found={**inspection.found, TOOL: len(kernels)}, notes=(*inspection.notes, note))
 
 
 def told(text: str) -> tuple[Kernel, ...]:

@@ -2,7 +2,7 @@
 
 Reads the manifest's ``found`` counts, which were taken out of the payload, never the label. How that is obtained:
 ``measured`` where this machine is the chip and the code has run on it; ``assembled`` where an assembler of the chip's
-instruction set accepted the code (machine code of a CPU build is an assembler's output; PTX is only where ptxas took
+instruction set accepted the code (machine code is an assembler's output; PTX is only where ptxas took
 it); ``estimated`` for PTX that no assembler has seen, the weakest word there is for something that was looked at.
 Running under an emulator that has every feature proves nothing here and does not count.
 """
@@ -24,7 +24,8 @@ IMPLIED: Mapping[str, frozenset[str]] = {
 }
 """Extensions that an architecture level makes mandatory; whatever else a chip has, its profile lists by name."""
 
-TENSOR_CORE = ("mma", "wmma")
+TENSOR_CORE = ("mma", "wmma", "HMMA", "IMMA")
+"""What multiplies on tensor cores, in PTX and in machine code."""
 ASSEMBLER = "ptxas"
 """Key of ``found`` that counts the kernels which the assembler accepted."""
 _TOTALS = ("instructions", "kernels", ASSEMBLER)

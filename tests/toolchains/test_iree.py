@@ -20,6 +20,7 @@ from nwmctl.errors import (
 )
 from nwmctl.toolchains import emulation, iree_options, lowering
 from nwmctl.toolchains import iree as driver_module
+from nwmctl.toolchains.files import packaged_program
 from nwmctl.toolchains.iree import Iree
 from nwmctl.toolchains.process import Command, Limits, run_tool
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Place
@@ -32,7 +33,7 @@ MMA = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 
 
 def compiler() -> str:
-    path = driver_module._find("iree.compiler", "_mlir_libs/iree-compile")
+    path = packaged_program("iree.compiler", "_mlir_libs/iree-compile")
     assert path is not None
     return str(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import struct
 import subprocess
@@ -13,19 +14,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwmctl.domain.artifact import Precision
-from nwmctl.errors import AssemblyFailedError, CompileFailedError, InspectionFailedError, MachineCodeMissingError
+from nwmctl.domain.artifact import Option, Precision, Recipe
+from nwmctl.domain.evidence import Verdict
+from nwmctl.domain.figure import Obtained
+from nwmctl.errors import (
+    AssemblyFailedError,
+    CompileFailedError,
+    InspectionFailedError,
+    MachineCodeMissingError,
+    RecipeOptionError,
+    ToolchainMissingError,
+)
 from nwmctl.toolchains import machine_code, ptxas
 from nwmctl.toolchains.cubin import read_cubin
 from nwmctl.toolchains.cuda_images import read_executables
 from nwmctl.toolchains.files import packaged_program
 from nwmctl.toolchains.inspect_ptx import inspect_ptx
 from nwmctl.toolchains.inspect_sass import inspect_sass
+from nwmctl.toolchains.inspection import Inspection
+from nwmctl.toolchains.iree import Iree
+from nwmctl.toolchains.iree_options import plan
 from nwmctl.toolchains.machine_code import CudaBuild, MachineCode, build_machine_code, padded, proven
 from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.protocol import Compiled
+from nwmctl.validation.instruction_set import check_instruction_set
 from tests.real import require_program, require_real
-from tests.toolchains.models import TOKENS, WIDTH
+from tests.toolchains.models import TOKENS, WIDTH, request
+from tests.validation import plant
 
 FLAGS = (
     "--iree-opt-level=O3",
@@ -86,6 +101,7 @@ def test_every_cubin_lies_whole_in_the_payload_and_no_ptx_does(built: Built) -> 
     assert b".target sm_87" in built.plain, "the search would find PTX if there were any"
 
 
+@pytest.mark.long
 def test_the_compiler_s_own_switch_changes_nothing(graph: Path, built: Built, gpu_fp16: Compiled) -> None:
     """Why the other road is taken. When this fails, the compiler has learnt it: make it simpler then."""
     from nwmctl.toolchains.process import Command, run_tool
@@ -132,6 +148,81 @@ def test_the_commands_are_told_as_they_ran(built: Built) -> None:
     assert [command.split()[0] for command in commands] == ["iree-compile", "iree-compile", "ptxas", "iree-compile"]
     assert built.said.assembler == ptxas.version()
     assert all(Counter(command.split())["--iree-cuda-target=sm_87"] == 1 for command in commands if "iree" in command)
+
+
+# --- the recipe's option ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiled(iree: Iree, model: Path, graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The same model by way of a recipe, for a fleet whose driver is not known."""
+    ask = request(model, tmp_path_factory.mktemp("recipe") / "s", "iree", Precision.FP16, "gpu", machine_code=True)
+    return iree.compile(dataclasses.replace(ask, driver=""))
+
+
+def test_the_manifest_says_what_is_carried_and_what_loads_it(compiled: Compiled, built: Built) -> None:
+    manifest = compiled.manifest
+    assert compiled.payload.read_bytes() == built.payload
+    assert not manifest.jit_in_vehicle
+    assert manifest.instruction_set == "sm_87"
+    assert manifest.needs.driver == ">= CUDA 12, sm_87"
+    assert manifest.toolchain_version.startswith(f"ptxas {ptxas.version()}, iree-base-compiler ")
+    assert manifest.sources["ptxas"] == ptxas.program_digest()
+    assert manifest.argv == built.said.argv
+    assert manifest.found_precision is Precision.FP16
+    assert manifest.found["HMMA.16816.F32"] > 0
+    assert manifest.found["ptxas"] == manifest.found["kernels"] == len(built.said.kernels)
+    assert any("for sm_87 and no other chip" in note and "none spills" in note for note in manifest.notes)
+    assert not any("compiles it further" in note for note in manifest.notes)
+
+
+def test_numerics_are_seen_in_the_same_host_twin_as_with_ptx(compiled: Compiled, gpu_fp16: Compiled) -> None:
+    assert compiled.twin is not None
+    assert gpu_fp16.twin is not None
+    assert compiled.twin.payload.read_bytes() == gpu_fp16.twin.payload.read_bytes()
+
+
+def test_ptx_is_shown_to_the_assembler_and_stays_for_a_driver(gpu_fp16: Compiled, graph: Path) -> None:
+    manifest = gpu_fp16.manifest
+    assert manifest.jit_in_vehicle
+    assert manifest.found["ptxas"] == manifest.found["kernels"]
+    assert any(f"ptxas {ptxas.version()} takes it for sm_87" in note for note in manifest.notes)
+
+
+def test_without_an_assembler_ptx_is_built_and_machine_code_is_not(
+    iree: Iree, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = iree.fingerprint(Recipe("iree", Precision.FP16))
+    monkeypatch.setattr(ptxas, "packaged_program", lambda package, inside: None)
+    assert iree.fingerprint(Recipe("iree", Precision.FP16)) != before
+    inspection = Inspection({"mma": 3}, Precision.FP16)
+    seen = ptxas.checked(inspection, [tmp_path / "k.ptx"], "sm_87", tmp_path, Limits())
+    assert (seen.found, seen.precision) == (inspection.found, inspection.precision)
+    assert any("no assembler has seen it" in note for note in seen.notes)
+    with pytest.raises(ToolchainMissingError) as caught:
+        iree.compile(request(model, tmp_path / "s", "iree", Precision.FP16, "gpu", machine_code=True))
+    assert "nwmctl[ptxas]" in caught.value.next
+
+
+@pytest.mark.parametrize(("unit", "value"), [("gpu", "yes"), ("cpu", True), ("host", True)])
+def test_the_option_is_for_the_gpu_and_true_or_false(unit: str, value: str | bool) -> None:
+    cpu: dict[str, Option] = {"cpu": "cortex-a78ae"} if unit == "cpu" else {}
+    with pytest.raises(RecipeOptionError, match="machine_code"):
+        plan(Recipe("iree", Precision.FP32, {**cpu, "machine_code": value}), unit)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.FP32])
+def test_the_instruction_set_is_obtained_from_the_assembler(
+    compiled: Compiled, gpu_fp16: Compiled, precision: Precision
+) -> None:
+    profile = plant.profile(unit="gpu")
+    chip = dataclasses.replace(profile.chips[0], instruction_sets=("sm_87",))
+    for manifest in (compiled.manifest, gpu_fp16.manifest):
+        asked = dataclasses.replace(manifest, recipe=dataclasses.replace(manifest.recipe, precision=precision))
+        result = check_instruction_set(asked, profile.variants[0].builds[0], chip, ran_on_chip=False)
+        assert result.obtained is Obtained.ASSEMBLED
+        assert (result.verdict is Verdict.PASSED) == (precision is Precision.FP16)
+        assert {f.name: f.value for f in result.figures}["tensor_core_instructions"] > 0
 
 
 # --- what the runtime in the vehicle makes of it ------------------------------------------------------------------
@@ -241,6 +332,7 @@ def test_a_launch_that_changed_is_noticed(built: Built) -> None:
     assert "launched in another way" in caught.value.why
 
 
+@pytest.mark.long
 def test_a_compiler_that_ignores_the_machine_code_is_found_out(
     graph: Path, built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +355,7 @@ def test_the_assembler_s_refusal_is_handed_on(graph: Path, tmp_path: Path, monke
     assert "maxrregcount" in caught.value.why
 
 
+@pytest.mark.long
 def test_a_flag_that_the_compiler_does_not_know(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(CompileFailedError) as caught:
         build_machine_code(order(graph, tmp_path / "s", (*FLAGS, "--no-such-flag")))
