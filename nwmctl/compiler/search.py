@@ -9,6 +9,7 @@ the same; the same facts give the same ranking. Compiles, executes and stores no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -153,9 +154,13 @@ def _next(
     if last and best_of(found.tried) is None:
         return min(open_, key=lambda recipe: (safety(recipe), open_.index(recipe)))
 
+    if None in forecasts.values():
+        # What cannot be forecast is neither good nor bad: then the drivers' own order says what is promising.
+        return open_[0]
+
     def hope(recipe: Recipe) -> tuple[float, int]:
         forecast = forecasts[recipe_key(recipe)]
-        return (forecast.ms if forecast else float("inf")), open_.index(recipe)
+        return (forecast.ms if forecast else 0.0), open_.index(recipe)
 
     return min(open_, key=hope)
 
@@ -246,12 +251,11 @@ def _bases(space: Space, found: Found) -> list[Tried]:
         for each in found.skipped
         if each.simulated is not None
     ]
+    bound = best.speed.high if best is not None and best.speed is not None else math.inf
     bases: dict[str, Tried] = {}
     for each in sorted(known, key=_speed):
-        hopeless = best is not None and best.speed is not None and each.speed is not None
-        if hopeless and each.speed.low > best.speed.high:
-            continue
-        if _mixable(each.recipe, space):
+        hopeless = each.speed is not None and each.speed.low > bound
+        if not hopeless and _mixable(each.recipe, space):
             bases.setdefault(each.recipe.toolchain, each)
     return list(bases.values())
 
