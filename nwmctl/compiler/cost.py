@@ -172,10 +172,11 @@ def _peak_name(chip: Chip, unit: str, precision: str) -> str:
 
 def _bound(took: Times, which: NDArray[np.bool_]) -> Bound:
     """What most of the time of some pieces of work is spent on."""
-    computing = took.arithmetic > took.memory
+    computes = (took.arithmetic > took.memory) | (not took.overlaps)
+    moves = (took.arithmetic <= took.memory) | (not took.overlaps)
     launches = float(took.launch[which].sum()) + (took.call if which.all() else 0.0)
-    arithmetic = float(took.arithmetic[which & computing].sum())
-    memory = float(took.memory[which & ~computing].sum() + took.conversion[which].sum())
+    arithmetic = float(took.arithmetic[which & computes].sum())
+    memory = float(took.memory[which & moves].sum() + took.conversion[which].sum())
     spent = {Bound.ARITHMETIC: arithmetic, Bound.BANDWIDTH: memory, Bound.OVERHEAD: launches}
     return max(spent, key=lambda bound: spent[bound])
 

@@ -42,6 +42,7 @@ SET: tuple[Block, ...] = (
     Block("calibration-wide", 192, 512, 2048, 1),
     Block("calibration-streamed", 6, 1024, 4096, 1, attention=False),
     Block("calibration-tiny", 4, 32, 64, 6),
+    Block("calibration-thin", 24, 384, 1536, 2),
     Block("calibration-tall", 320, 192, 512, 1),
 )
 """The most telling first: whoever has less time takes fewer."""

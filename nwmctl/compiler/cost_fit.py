@@ -160,7 +160,10 @@ class _Stack:
         self.goals = np.log([point.ms for point in points])
         self._works = [point.work for point in points]
         self._owner = np.repeat(np.arange(len(points)), [len(work.layer) for work in self._works])
-        cached = np.repeat([work.cached for work in self._works], [len(work.layer) for work in self._works])
+        cached, self._overlaps = (
+            np.repeat([getattr(work, name) for work in self._works], [len(work.layer) for work in self._works])
+            for name in ("cached", "overlaps")
+        )
         self._weights = np.where(cached, INDEX[Rate.CACHED], INDEX[Rate.WEIGHTS])
         self._table = {
             name: np.concatenate([getattr(work, name) for work in self._works])
@@ -187,15 +190,17 @@ class _Stack:
         weights = table["weight_bytes"] / constants[self._weights] / 1e6
         activations = table["activation_bytes"] / constants[INDEX[Rate.ACTIVATIONS]] / 1e6
         conversion = table["converted"] / constants[table["form"]] / 1e6
-        computing = arithmetic > weights + activations
-        each = launch + np.maximum(arithmetic, weights + activations) + conversion
+        # Where both roofs count both have a slope; where the higher one does, only that.
+        computes = ~self._overlaps | (arithmetic > weights + activations)
+        moves = ~self._overlaps | ~computes
+        each = launch + np.where(computes, arithmetic, 0.0) + np.where(moves, weights + activations, 0.0) + conversion
         totals = np.bincount(self._owner, each, len(self._works)) + constants[INDEX[Rate.CALL]] / 1e3
         # Times rise with their constant, rates make times fall.
         parts = [
             (np.full(count, INDEX[Rate.KERNEL]), launch),
-            (table["roof"], np.where(computing, -arithmetic, 0.0)),
-            (self._weights, np.where(computing, 0.0, -weights)),
-            (np.full(count, INDEX[Rate.ACTIVATIONS]), np.where(computing, 0.0, -activations)),
+            (table["roof"], np.where(computes, -arithmetic, 0.0)),
+            (self._weights, np.where(moves, -weights, 0.0)),
+            (np.full(count, INDEX[Rate.ACTIVATIONS]), np.where(moves, -activations, 0.0)),
             (table["form"], -conversion),
         ]
         return totals, parts

@@ -19,6 +19,8 @@ GRAPH_OPTIONS = frozenset({"quantisation", "keep", "rest", "fp16_scope"})
 INTERPRETERS = frozenset({"onnxruntime"})
 """Toolchains that run a graph's nodes as kernels of their own and fuse little more than a bias."""
 
+ONE_AFTER_THE_OTHER = frozenset({"cpu", HOST_UNIT})
+"""Units whose arithmetic and memory accesses hardly overlap."""
 _CONVERTING = frozenset({"onnxruntime", "openvino"})
 """Runtimes that turn half-precision weights into what the host multiplies, once, when they load an artifact."""
 

@@ -1,8 +1,10 @@
 """From a counted graph and a recipe to pieces of work, and from pieces of work and constants to time.
 
-The one formula of the cost model, used by predictions and by the fit alike. A kernel's time is its launch, then the
-higher of two roofs (its arithmetic; its weights and activations), then the conversion of its activations into another
-form and back. What is fused into the kernel before it has no launch and moves only what that kernel does not hold.
+The one formula of the cost model, used by predictions and by the fit alike. A kernel's time is its launch, then two
+roofs (its arithmetic; its weights and activations), then the conversion of its activations into another form and back.
+A part with many threads in flight does both at once, so the higher roof counts; a core of a CPU does one after the
+other for the most part, so both do. What is fused into the kernel before it has no launch and moves only what that
+kernel does not hold.
 Pure; arrays have one entry for each piece of work.
 """
 
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nwmctl.compiler.cost_forms import INTERPRETERS, Forms, forms_of, held_bytes
+from nwmctl.compiler.cost_forms import INTERPRETERS, ONE_AFTER_THE_OTHER, Forms, forms_of, held_bytes
 from nwmctl.compiler.graph import GraphCount, Kind, NodeCount
 from nwmctl.domain.artifact import Recipe
 from nwmctl.domain.prediction import Form, Rate
@@ -51,6 +53,7 @@ class Work:
     converted: Floats
     form: Indices
     cached: bool
+    overlaps: bool
 
     @property
     def names(self) -> frozenset[str]:
@@ -71,6 +74,7 @@ class Times:
     weights: Floats
     activations: Floats
     conversion: Floats
+    overlaps: bool
 
     @property
     def memory(self) -> Floats:
@@ -81,7 +85,8 @@ class Times:
     @property
     def each(self) -> Floats:
         """Every piece, without the call."""
-        total: Floats = self.launch + np.maximum(self.arithmetic, self.memory) + self.conversion
+        both = np.maximum(self.arithmetic, self.memory) if self.overlaps else self.arithmetic + self.memory
+        total: Floats = self.launch + both + self.conversion
         return total
 
     @property
@@ -109,6 +114,7 @@ def work_of(count: GraphCount, recipe: Recipe, unit: str, cache_bytes: int | Non
         converted=table[:, 5],
         form=table[:, 6].astype(np.int64),
         cached=cache_bytes is not None and total <= cache_bytes,
+        overlaps=unit not in ONE_AFTER_THE_OTHER,
     )
 
 
@@ -140,6 +146,7 @@ def times(work: Work, constants: Floats) -> Times:
         weights=work.weight_bytes / weights / 1e6,
         activations=work.activation_bytes / constants[INDEX[Rate.ACTIVATIONS]] / 1e6,
         conversion=work.converted / constants[work.form] / 1e6,
+        overlaps=work.overlaps,
     )
 
 
