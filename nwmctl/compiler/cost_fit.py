@@ -177,9 +177,9 @@ class _Stack:
     def linear(self, constants: Floats) -> tuple[Floats, Floats]:
         """Logarithms of predicted over measured, and how they change with the logarithm of each constant."""
         totals, parts = self._evaluate(constants)
-        slope = np.zeros((len(totals), len(NAMES)))
-        for index, ms in parts:
-            np.add.at(slope, (self._owner, index), ms)
+        cells = len(totals) * len(NAMES)
+        flat = sum(np.bincount(self._owner * len(NAMES) + index, ms, cells) for index, ms in parts)
+        slope = np.asarray(flat).reshape(len(totals), len(NAMES))
         slope[:, INDEX[Rate.CALL]] += constants[INDEX[Rate.CALL]] / 1e3
         return np.log(totals) - self.goals, slope / totals[:, None]
 
