@@ -26,6 +26,9 @@ def write(model: ir.Model, graph: Path, data: Path, external_above: int) -> None
     """Write ``graph``, and ``data`` where the weights have more than ``external_above`` bytes. Raises Refused."""
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     aside = set_aside(model)
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.LazyTensor):  # computed here, so that a refusal in it comes out as one
+            value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
     try:
         proto = ir.to_proto(model)
         del proto.graph.value_info[:]
