@@ -15,6 +15,7 @@ from nwmctl.domain.figure import Obtained
 if TYPE_CHECKING:
     from nwmctl.app.explain import Explanation, Line
 
+_WORD = {"won": "✓ won", "pruned": "left out"}
 _STYLE = {"won": "green", "rejected": "red", "failed": "red", "pruned": "dim", "not built": "dim"}
 _ORIGIN = {
     "search": "found by a {effort} search",
@@ -33,27 +34,36 @@ def print_explanations(console: Console, found: tuple[Explanation, ...]) -> None
         if one.prediction_error is not None:
             error = f"{one.prediction_error:.0%}"
             console.print(f"[dim]cost model: half of its predictions were within {error} of what was measured[/]")
+        about = tuple(line.text for line in one.lines)
         for note in one.notes:
-            console.print(Text(f"note: {note}", "yellow"))
+            if not note.startswith(about):  # what is about one recipe stands in its row
+                console.print(Text(f"note: {note}", "yellow"))
 
 
 def _table(lines: tuple[Line, ...]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("recipe", "", "ms per step", "predicted", "parity", "size", "because"):
         right = title in ("ms per step", "predicted", "parity", "size")
-        table.add_column(title, justify="right" if right else "left", no_wrap=right or not title)
+        table.add_column(title, justify="right" if right else "left", no_wrap=title not in ("recipe", "because"))
+    best = next((line.ms for line in lines if line.chosen), None)
     for line in lines:
-        style = _STYLE.get(line.outcome, "")
         table.add_row(
             Text(line.text, "bold" if line.chosen else ""),
-            Text("✓ won" if line.chosen else line.outcome, style),
+            Text(_WORD.get(line.outcome, line.outcome), _STYLE.get(line.outcome, "")),
             _time(line),
             "" if line.predicted_ms is None else f"{line.predicted_ms:.3g}",
-            "" if line.parity_share is None else f"{line.parity_share:.0%} of margin",
+            "" if line.parity_share is None else f"{line.parity_share:.0%}",
             "" if line.size is None else size(line.size),
-            Text(line.reason, "dim"),
+            Text(_because(line, best), "dim"),
         )
     return table
+
+
+def _because(line: Line, best: float | None) -> str:
+    """Of a recipe that passed, how it compares; of every other one, what was said about it."""
+    if line.outcome == "passed":
+        return f"{line.ms / best:.2f} times as long" if line.ms and best else "passed too"
+    return line.reason.partition("; ")[0]
 
 
 def _time(line: Line) -> str:
