@@ -206,7 +206,7 @@ class Workroom:
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
             "HOME": work,
-            "TMPDIR": work,
+            "TMPDIR": ".",
             **environment,
         }
         # A host whose own limit is stricter refuses to raise it: then the stricter one holds.

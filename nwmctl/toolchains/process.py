@@ -85,14 +85,15 @@ class Finished:
 
 
 def clean_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """The fixed environment of every tool, with ``extra`` on top. ``home`` is its HOME and its TMPDIR."""
+    """The fixed environment of every tool, with ``extra`` on top. ``home`` is its HOME and its working directory."""
     fixed = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "HOME": str(home),
-        "TMPDIR": str(home),
+        # Relative: IREE hands such names to its linker unquoted, and a blank in a folder's name breaks the build.
+        "TMPDIR": ".",
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
