@@ -77,6 +77,16 @@ def _toolchains() -> Iterator[Finding]:
         health = Health.OK if probe.available else Health.OPTIONAL
         detail = f"{probe.version}  {probe.detail}".strip()
         yield Finding("toolchains", probe.name, health, detail, probe.install)
+    yield _assembler()
+
+
+def _assembler() -> Finding:
+    from nwmctl.toolchains import ptxas
+
+    purpose = "assembles GPU code: the recipe's option 'machine_code', and a check of PTX"
+    if ptxas.missing():
+        return Finding("toolchains", ptxas.TOOL, Health.OPTIONAL, f"not installed: {purpose}", ptxas.INSTALL)
+    return Finding("toolchains", ptxas.TOOL, Health.OK, f"{ptxas.version()}  {purpose}")
 
 
 def _counterparts() -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from nwmctl.domain.step import StepState
 from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleResult
 from nwmctl.errors import ExitCode, FileUnreadableError, KeysNeededError, VerificationError
 from nwmctl.formats import documents
+from nwmctl.toolchains import ptxas
 from nwmctl.trust.keys import KeyRole, init_keys
 from tests.e2e.command import Place, refused, traces, tree
 from tests.trust.conftest import real_now
@@ -52,6 +53,18 @@ def test_a_missing_counterparty_is_optional_and_says_what_to_type(
     finding = found(settings)["swupdate"]
     assert finding.health is Health.OPTIONAL
     assert finding.install == "apt-get install swupdate"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_gpu_s_assembler_is_told_by_version_or_by_what_to_type(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(ptxas, "packaged_program", lambda package, inside: Path("/ptxas") if there else None)
+    monkeypatch.setattr(ptxas, "version_of", lambda package: "12.9.86")
+    finding = found(settings)["ptxas"]
+    assert finding.health is (Health.OK if there else Health.OPTIONAL)
+    assert finding.detail.startswith("12.9.86 " if there else "not installed")
+    assert finding.install == ("" if there else "pip install 'nwmctl[ptxas]'")
 
 
 def test_a_full_disk_is_a_problem_and_an_exit_code(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
