@@ -72,17 +72,24 @@ def emulated_core(instruction_set: str) -> str:
 
 def open_emulated(payload: Path, manifest: ArtifactManifest, timeout_s: float) -> RowSession:
     """Load an aarch64 payload: one emulated process per row, ``timeout_s`` for each. Raises PlaceUnavailableError."""
+    return RowSession("the emulated runtime", emulated_argv(payload, manifest, ENTRY), manifest, timeout_s)
+
+
+def emulated_argv(
+    payload: Path, manifest: ArtifactManifest, function: str, options: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The command that executes one row in its folder (see ``rows``); ``options`` are the emulator's own. Raises
+    PlaceUnavailableError."""
     reason = missing()
     qemu = shutil.which(_QEMU)
     if reason or qemu is None:
         raise PlaceUnavailableError("Arm artifacts cannot execute here", why=reason, next=_PACKAGES)
-    argv = (
-        qemu, "-cpu", emulated_core(manifest.instruction_set), "-L", str(SYSROOT), str(folder() / _PROGRAM),
-        "--device=local-sync", f"--module={payload.resolve()}", f"--function={ENTRY}", *manifest.needs.flags,
+    return (
+        qemu, *options, "-cpu", emulated_core(manifest.instruction_set), "-L", str(SYSROOT), str(folder() / _PROGRAM),
+        "--device=local-sync", f"--module={payload.resolve()}", f"--function={function}", *manifest.needs.flags,
         *(f"--input=@{input_name(index)}" for index in range(len(manifest.inputs))),
         *(f"--output=@{output_name(index)}" for index in range(len(manifest.outputs))),
     )  # fmt: skip
-    return RowSession("the emulated runtime", argv, manifest, timeout_s)
 
 
 # --- installation -------------------------------------------------------------------------------------------------
