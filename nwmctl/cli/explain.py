@@ -51,7 +51,7 @@ def _table(lines: tuple[Line, ...]) -> Table:
             Text(line.text, "bold" if line.chosen else ""),
             Text(_WORD.get(line.outcome, line.outcome), _STYLE.get(line.outcome, "")),
             _time(line),
-            "" if line.predicted_ms is None else f"{line.predicted_ms:.3g}",
+            "" if line.predicted_ms is None or line.ms == line.predicted_ms else f"{line.predicted_ms:.3g}",
             "" if line.parity_share is None else f"{line.parity_share:.0%}",
             "" if line.size is None else size(line.size),
             Text(_because(line, best), "dim"),

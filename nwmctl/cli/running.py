@@ -53,8 +53,8 @@ def run_until(session: Session, request: RunRequest) -> None:
         emit({**summary.plain(), **({"why": [one.plain() for one in why]} if request.explain else {})})
     report.raise_problem()
     if not request.as_json:
-        print_summary(page(), summary)
         print_explanations(page(), why)
+        print_summary(page(), summary)
     if request.out:
         for path in export_bundles(session, report, request.out):
             talk().print(f"wrote {path}", soft_wrap=True)

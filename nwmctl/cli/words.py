@@ -8,6 +8,14 @@ from typing import assert_never
 from nwmctl.domain.step import Scalar, StepState
 
 
+_UNITS = {
+    "peak_mb": "{:.0f} MB at most",
+    "cpu_s": "{:.1f} CPU s",
+    "prediction_error": "predictions within {:.0%}",
+}
+"""How a step's figures read, by their names."""
+
+
 def duration(seconds: float) -> str:
     """``0.3 s``, ``41 s``, ``3:07``, ``2:00:00``."""
     if seconds < 10:
@@ -60,6 +68,8 @@ def summary_text(summary: Mapping[str, Scalar]) -> str:
                 parts.append(key.replace("_", " "))
         elif isinstance(value, str):
             parts.append(value)
+        elif key in _UNITS:
+            parts.append(_UNITS[key].format(value))
         else:
             parts.append(f"{value:g} {key.replace('_', ' ')}")
     return ", ".join(part for part in parts if part)
