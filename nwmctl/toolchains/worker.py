@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -21,13 +21,13 @@ from nwmctl.toolchains.framing import pack, unpack
 from nwmctl.toolchains.runtimes import LOADERS, Loaded, Order
 
 
-def main(argv: list[str]) -> int:
-    """Serve until stdin ends."""
+def main(argv: list[str], loaders: Mapping[str, Callable[[Order], Loaded]] | None = None) -> int:
+    """Serve until stdin ends, with the runtimes of ``runtimes`` or with ``loaders``."""
     order = Order.read(json.loads(argv[0]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        loaded = LOADERS[order.runtime](order)
+        loaded = (loaders or LOADERS)[order.runtime](order)
     except Exception as problem:  # whatever a runtime says about a payload it does not take
         _answer(answers, {}, f"the payload cannot be loaded: {_said(problem)}")
         return 1
