@@ -12,7 +12,7 @@ READY_TRAIN := $(VENV)/.ready-train
 READY_BENCH := $(VENV)/.ready-bench
 SOURCES := nwmctl tests examples benchmarks
 
-.PHONY: deploy test test-long lint format train train-short bench bench-validation wheel clean setup
+.PHONY: deploy test test-long lint format train train-short bench bench-compiler bench-validation wheel clean setup
 
 deploy: $(READY)
 	$(BIN)/nwmctl deploy examples/nwm-2.5/release.yaml
@@ -49,6 +49,14 @@ train-short: $(READY_TRAIN)
 bench-validation: $(READY_DEV)
 	$(BIN)/python -m benchmarks.validation
 
+# The compiler's figures: our artifact against others', the cost model, searches, executed instructions, a large model.
+bench-compiler: $(READY_TRAIN) $(READY_BENCH)
+	$(BIN)/python -m benchmarks.host
+	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.instructions
+	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.large
+
 bench: $(READY_BENCH)
 	$(BIN)/python -m benchmarks.simulator
 	$(BIN)/python -m benchmarks.checks
@@ -63,16 +71,16 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(READY_DEV): $(READY)
-	@$(INSTALL) --editable '.[iree,logs,postgres,dev]'
+	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,dev]'
 	-@$(BIN)/python -m nwmctl.toolchains.emulation install
 	@touch $@
 
 $(READY_TRAIN): $(READY_DEV)
-	@$(INSTALL) --editable '.[iree,logs,postgres,dev,train]'
+	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,dev,train]'
 	@touch $@
 
 $(READY_BENCH): $(READY_DEV)
-	@$(INSTALL) --editable '.[iree,logs,postgres,dev,bench]'
+	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,dev,bench]'
 	@touch $@
 
 clean:
