@@ -1,14 +1,15 @@
 """What the cost model tells a search: forecasts before a recipe is built, estimates of what is in an artifact, gains.
 
 Where the chip is this machine the model is fitted to what was measured here, in this search and in earlier ones of
-other models; elsewhere it stands on the profile. One search stands on one basis: if the profile lacks a peak that one
-of the recipes needs, all of them are compared by the bytes that they move, and the notes say so. Measures nothing.
+other models; elsewhere it stands on the profile. Where the profile lacks the peak of a narrower format, fp32's stands
+in: an upper bound of the time, and the notes say so. One search stands on one basis: where even that is unknown, all
+recipes are compared by the bytes that they move. Measures nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nwmctl.compiler.cost import predict
@@ -24,6 +25,7 @@ from nwmctl.domain.prediction import CostFit, Prediction
 from nwmctl.steps.search_kept import Memory, Question, kept, look
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import versions
+from nwmctl.toolchains.graph_options import FP16_SCOPE, INTEGERS, KEEP, QUANTISATION, REST
 from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
 from nwmctl.toolchains.process import Limits
 
@@ -45,6 +47,8 @@ class Oracle:
     name: str
     known: Sequence[Measured] = ()
     missing: tuple[str, ...] = ()
+    stand_in: bool = False
+    """Whether fp32's peak may stand in for one that the profile lacks."""
     _fits: dict[int, CostFit | None] = field(default_factory=dict)
 
     def choose_basis(self, recipes: Sequence[Recipe]) -> str:
@@ -52,11 +56,16 @@ class Oracle:
         artifacts are measured, what is missing costs a forecast and nothing else."""
         if self.unit == HOST_UNIT:
             return ""
-        wanted = [self._predict(recipe, ()) for recipe in recipes]
-        self.missing = tuple(dict.fromkeys(name for each in wanted for name in each.missing))
-        if not self.missing:
-            return ""
-        return f"the profile does not know the {', '.join(self.missing)}: compared by the bytes that a step moves"
+        # As built: before that, a toolchain's code is assumed to be no better than it was ever seen to be.
+        wanted = [(recipe, found) for recipe in recipes for found in (None, recipe.precision)]
+        lacking = _names(self._predict(recipe, (), found) for recipe, found in wanted)
+        self.stand_in = bool(lacking)
+        self.missing = _names(self._predict(recipe, (), found) for recipe, found in wanted)
+        if self.missing:
+            return f"the profile does not know the {', '.join(self.missing)}: compared by the bytes that a step moves"
+        if lacking:
+            return f"the profile does not know the {', '.join(lacking)}: fp32's stands in, an upper bound"
+        return ""
 
     def forecast(self, recipe: Recipe, tried: Sequence[Tried]) -> Speed | None:
         """Before it is built."""
@@ -88,7 +97,12 @@ class Oracle:
         return Speed(found.ms, 1.0 + found.error.worst, Obtained.ESTIMATED)
 
     def _predict(self, recipe: Recipe, tried: Sequence[Tried], found: Precision | None = None) -> Prediction:
-        return predict(self.count, self.chip, self.unit, recipe, self._fit(tried), self.rate_hz, found)
+        fit_ = self._fit(tried)
+        told = predict(self.count, self.chip, self.unit, recipe, fit_, self.rate_hz, found)
+        if not told.missing or not self.stand_in:
+            return told
+        plain = replace(recipe, options={name: value for name, value in recipe.options.items() if name != REST})
+        return predict(self.count, self.chip, self.unit, plain, fit_, self.rate_hz, Precision.FP32)
 
     def _fit(self, tried: Sequence[Tried]) -> CostFit | None:
         own = [each for each in tried if each.latency is not None and each.speed is not None]
@@ -101,6 +115,10 @@ class Oracle:
             made = fit(measured, self.chip.name, Obtained.MEASURED, source) if measured else None
             self._fits[len(own)] = made
         return self._fits[len(own)]
+
+
+def _names(predictions: Iterable[Prediction]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for each in predictions for name in each.missing))
 
 
 def count_of(
@@ -157,5 +175,5 @@ def _as_found(recipe: Recipe, found: Precision) -> Recipe:
     weights_only = recipe.options.get("quantisation") == Quantisation.WEIGHTS
     if found is recipe.precision or (recipe.precision is Precision.INT8 and weights_only):
         return recipe
-    graph = ("quantisation", "keep", "rest", "fp16_scope")
+    graph = (QUANTISATION, KEEP, REST, FP16_SCOPE, INTEGERS)
     return Recipe(recipe.toolchain, found, {k: v for k, v in recipe.options.items() if k not in graph})

@@ -45,10 +45,23 @@ def test_where_every_peak_is_known_a_forecast_is_a_time() -> None:
     assert speeds[0].factor > 2, "nothing was measured, and the error says so"
 
 
-def test_where_one_peak_is_missing_all_are_compared_by_bytes_and_nothing_is_pruned_by_them() -> None:
+def test_where_the_peak_of_a_narrower_format_is_missing_that_of_fp32_stands_in() -> None:
     asked = oracle(fp32=1.0)
+    rest = Recipe("iree", Precision.INT8, {**STATIC, "rest": "bf16"})
+    recipes = [Recipe("iree", Precision.FP32), Recipe("iree", Precision.BF16), rest, Recipe("iree", Precision.FP16)]
+    said = asked.choose_basis(recipes)
+    assert "does not know the peak of cpu in bf16 of chip" in said
+    assert said.endswith("fp32's stands in, an upper bound")
+    speeds = [asked.forecast(recipe, ()) for recipe in recipes]
+    assert all(speed is not None and speed.unit == "ms" for speed in speeds)
+    assert asked.estimate(recipes[1], Precision.BF16) == speeds[1]
+    assert asked.estimate(rest, Precision.INT8) is not None
+
+
+def test_where_fp32_is_unknown_too_all_are_compared_by_bytes_and_nothing_is_pruned_by_them() -> None:
+    asked = oracle(int8=4.0)
     recipes = [Recipe("iree", Precision.FP32), Recipe("iree", Precision.BF16)]
-    assert "does not know the peak of cpu in bf16 of chip" in asked.choose_basis(recipes)
+    assert "does not know the peak of cpu in fp32 of chip" in asked.choose_basis(recipes)
     wide, half = (asked.forecast(recipe, ()) for recipe in recipes)
     assert wide is not None
     assert half is not None
