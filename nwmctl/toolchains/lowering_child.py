@@ -48,7 +48,10 @@ def lower_here(order: dict[str, Any]) -> None:
     how = Quantisation(order["quantisation"]) if order["quantisation"] else None
     source = read_source(Path(order["model"]), Path(order["data"]) if order["data"] else None)
     _refuse_too_large(source, order)
-    prepare(source.proto, order["batch"])
+    try:
+        prepare(source.proto, order["batch"])
+    except TypeError as problem:  # protobuf hands text that is not UTF-8 over as bytes
+        raise Refused(Refusal.UNREADABLE, "one of its names is not text") from problem
     model, before = _fold(source, order["fold_with_weights"])
     _tidy(model)
     from nwmctl.toolchains import optimising, quantising

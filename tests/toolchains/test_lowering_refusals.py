@@ -297,6 +297,13 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None
         lower_here(GraphFiles(tmp_path / "m.onnx"), tmp_path / "s", FP32)
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, whole: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(whole.replace(b"/block/Softmax", b"/block/\xff\xfe\xfdtmax"))
+    with pytest.raises(GraphUnreadableError) as caught:
+        lower_here(GraphFiles(tmp_path / "m.onnx"), tmp_path / "s", FP32)
+    assert "not text" in caught.value.why
+
+
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 7)), min_size=1, max_size=4))
 def test_flipped_bits_are_refused_or_harmless(
@@ -307,7 +314,8 @@ def test_flipped_bits_are_refused_or_harmless(
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(900)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 7)), min_size=1, max_size=4))
 def test_flipped_bits_at_length(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, flips: list[tuple[int, int]]
