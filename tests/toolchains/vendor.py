@@ -66,6 +66,18 @@ for i, values in enumerate(session.run(None, given)):
 print(f"ran {{1e3 * (time.perf_counter() - begin):.6f}} ms")
 """
 
+MEASURER = """#!{python}
+import pathlib, sys, time
+import numpy, onnxruntime
+payload, runs = pathlib.Path(sys.argv[1]).read_bytes(), int(sys.argv[2])
+session = onnxruntime.InferenceSession(payload[5:])
+given = {{port.name: numpy.load(f"in{{i}}.npy") for i, port in enumerate(session.get_inputs())}}
+for _ in range(runs):
+    begin = time.perf_counter()
+    session.run(None, given)
+    print(f"ran {{1e3 * (time.perf_counter() - begin):.6f}} ms")
+"""
+
 DECLARATION = """name: tiny
 description: a tiny vendor compiler for tests
 units: [npu]
@@ -96,15 +108,22 @@ bench: {{chip: tiny-npu, identify: {{program: cat, arguments: [{folder}/chip]}},
 """
 
 
-def install(folder: Path, *, far: bool = False) -> Path:
+MEASURE = """measure:
+  command: {{program: {folder}/tinybench, arguments: ["{{{{ payload }}}}", "{{{{ runs + warm_up }}}}"]}}
+  samples: 'ran (\\S+) ms'
+"""
+
+
+def install(folder: Path, *, far: bool = False, measures: bool = False) -> Path:
     """Write the SDK and its declaration into ``folder``; returns the folder of declarations. ``far``: it is used on the
-    host "builder", which is a bench with a tiny-npu."""
+    host "builder", which is a bench with a tiny-npu. ``measures``: a program there measures."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("tinycc", COMPILER), ("tinyrun", RUNTIME)):
+    for name, text in (("tinycc", COMPILER), ("tinyrun", RUNTIME), ("tinybench", MEASURER)):
         (folder / name).write_text(text.format(python=sys.executable))
         (folder / name).chmod(0o755)
     declarations = folder / "toolchains"
     declarations.mkdir(exist_ok=True)
-    (declarations / "tiny.yaml").write_text((DECLARATION + (BENCH if far else "")).format(folder=folder))
+    text = DECLARATION + (BENCH if far else "") + (MEASURE if measures else "")
+    (declarations / "tiny.yaml").write_text(text.format(folder=folder))
     (folder / "chip").write_text("tiny-npu\n")
     return declarations
