@@ -128,6 +128,12 @@ def test_every_input_of_every_step_counts(walked: Road) -> None:
                 assert code.key(planned.parameters, changed) != key
 
 
+def lasting(outcome: Outcome) -> Outcome:
+    """What a step left, without what compilers took for it."""
+    summary = {name: value for name, value in outcome.summary.items() if name not in ("peak_mb", "cpu_s")}
+    return replace(outcome, summary=summary)
+
+
 def test_walking_again_gives_the_same_keys_and_the_same_bytes(walked: Road, road: Road) -> None:
     """Every pure step, run a second time in another workspace, leaves the very same digests."""
     with walked.session() as first:
@@ -137,7 +143,7 @@ def test_walking_again_gives_the_same_keys_and_the_same_bytes(walked: Road, road
             if step.step in (StepName.STAGE, StepName.PUBLISH, StepName.ROLLOUT, StepName.VALIDATE):
                 continue
             assert road.key(session, step) == keys[step.id]
-            assert road.run(session, step) == walked.outcomes[step.id]
+            assert lasting(road.run(session, step)) == lasting(walked.outcomes[step.id])
 
 
 def test_what_is_not_pure_is_said_to_be(walked: Road) -> None:
@@ -147,9 +153,10 @@ def test_what_is_not_pure_is_said_to_be(walked: Road) -> None:
 
 
 def test_the_inputs_that_steps_read_are_those_that_the_plan_gives(walked: Road) -> None:
-    """No input is missing at the end of the road, apart from the twins that onnxruntime does not build."""
+    """No input is missing at the end of the road, apart from the twins that onnxruntime does not build, and from
+    weights in a file of their own, which small models do not have."""
     with walked.session() as session:
         plan: tuple[PlannedStep, ...] = session.plan()
     for step in plan:
         absent = step.inputs.keys() - resolve(step, walked.outcomes).keys()
-        assert absent <= {"twin_payload", "twin_manifest"}
+        assert absent <= {"twin_payload", "twin_manifest", "weights_data"}
