@@ -1,8 +1,9 @@
 """What is known about a candidate, and which of two is better. Pure; no state.
 
 Speed decides; where two speeds cannot be told apart, the recipe that changes the model's numbers least wins, then the
-one that its driver thinks more promising, then the order of their text. What could not be judged here ranks behind
-everything that passed, and what has no speed behind what has one.
+one whose code no driver in the vehicle compiles further, then the one that its driver thinks more promising, then the
+order of their text. What could not be judged here ranks behind everything that passed, and what has no speed behind
+what has one.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Tried:
     found_precision: Precision | None = None
     size: int | None = None
     seconds: float = 0.0
+    jit: bool = False
+    """Whether a driver in the vehicle compiles it further: other code than what was checked."""
     place: int = 0
     """Where it stands in the space: the more promising come first."""
 
@@ -146,9 +149,9 @@ def _why(chosen: Tried, faster: Tried) -> str:
     return f"only {share:.1%} slower than {said(faster.recipe)}, which is less than can be told apart, and safer"
 
 
-def _by_speed(tried: Tried) -> tuple[float, int, int, str]:
+def _by_speed(tried: Tried) -> tuple[float, int, bool, int, str]:
     return (tried.speed.ms if tried.speed else math.inf, *_preference(tried))
 
 
-def _preference(tried: Tried) -> tuple[int, int, str]:
-    return safety(tried.recipe), tried.place, recipe_key(tried.recipe)
+def _preference(tried: Tried) -> tuple[int, bool, int, str]:
+    return safety(tried.recipe), tried.jit, tried.place, recipe_key(tried.recipe)

@@ -33,7 +33,8 @@ class CandidateState(StrEnum):
     FAILED = "failed"
     """The toolchain did not build or execute it."""
     PRUNED = "pruned"
-    """Not built: predicted to be slower, beyond the prediction's own error."""
+    """Not built: predicted to be slower, beyond the prediction's own error, or to fail parity; or it would tell nothing
+    new, or there was no time."""
 
 
 @dataclass(frozen=True, slots=True)

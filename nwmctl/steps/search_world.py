@@ -215,6 +215,7 @@ class Road:
             parity_share=judged.parity_share,
             found_precision=manifest.found_precision,
             size=manifest.size,
+            jit=manifest.jit_in_vehicle,
         )
 
     def _order(self, recipe: Recipe) -> CompileWork:

@@ -376,6 +376,13 @@ def test_without_any_speed_the_safest_leads() -> None:
     assert "nothing here tells how fast it is" in ties.get(recipe_key(recipe(1)), "nothing here tells how fast it is")
 
 
+def test_of_equals_the_one_that_is_finished_wins() -> None:
+    speed = Speed(1.0, 4.0, Obtained.ESTIMATED)
+    jit = Tried(recipe(0), "", True, speed=speed, jit=True, place=0)
+    finished = Tried(recipe(1), "", True, speed=speed, place=1)
+    assert ranked([jit, finished])[0] == [finished, jit]
+
+
 @pytest.mark.parametrize(("ms", "factor"), [(0.0, 1.0), (float("nan"), 1.0), (float("inf"), 1.0), (1.0, 0.9)])
 def test_what_is_no_speed_is_refused(ms: float, factor: float) -> None:
     with pytest.raises(ValueError, match="is no speed"):
