@@ -100,7 +100,7 @@ def split_package(request: SplitRequest) -> SplitPlan:
         chip = place.profile.chip(place.build.chip)
         order = SplitOrder(digest_bytes(data), chip, place.build.unit, recipe, place.link, card.contract.rate_hz)
         limits = Limits(request.timeout_s)
-        split = split_model(GraphFiles(files["weights"], files.get("data")), order, limits, work)
+        split = split_model(GraphFiles(files["weights"], files.get("weights_data")), order, limits, work)
         golden = read_golden(files["golden"], card.contract).head(_ROWS)
         if not composes(split.whole, split.parts, golden.inputs):
             raise SplitChangedError(
