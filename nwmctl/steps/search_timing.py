@@ -34,7 +34,7 @@ from nwmctl.validation.inputs import read_golden, take
 
 ALONE_NOISE, TOGETHER_NOISE = 0.03, 0.01
 """The least by which two medians of one artifact differ, measured apart and side by side."""
-_RUNS, _LARGE_RUNS = 200, 24
+_RUNS, _LARGE_RUNS = 200, 12
 _BENCH_WARM_UP = 20
 _YARDSTICK = "yardstick"
 
@@ -79,7 +79,7 @@ class Stopwatch:
         """Several side by side; the keys come back. Raises what opening and running them raises."""
         order = sorted(artifacts, key=lambda name: artifacts[name][1].hex)
         unique = {artifacts[name][1].hex: artifacts[name] for name in order}
-        timed = self._timed("compared", {str(i): each for i, each in enumerate(unique.values())}, 2 * self._runs)
+        timed = self._timed("compared", {str(i): each for i, each in enumerate(unique.values())}, 3 * self._runs)
         places = {digest: index for index, digest in enumerate(unique)}
         return {name: self._compared(timed, places[artifacts[name][1].hex], TOGETHER_NOISE) for name in artifacts}
 
@@ -127,7 +127,7 @@ class Stopwatch:
                 subjects[name] = stack.enter_context(artifact.open(Place.HOST))
             golden = read_golden(self.bench.golden, self.bench.card.contract)
             rows = [take(golden.inputs, slice(row, row + 1)) for row in range(golden.rows)]
-            order = MeasureOrder(runs, 1e3 / self.bench.card.contract.rate_hz)
+            order = MeasureOrder(runs, 1e3 / self.bench.card.contract.rate_hz, warm_up=2)
             load = os.getloadavg()[0]
             spent = measure_samples(subjects, rows, order)
         yardstick = spent.pop(_YARDSTICK)
