@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,8 +122,10 @@ def assemble(source: Path, chip: str, scratch: Path, limits: Limits) -> Assemble
 
 def assemble_all(sources: Sequence[Path], chip: str, scratch: Path, limits: Limits) -> tuple[Assembled, ...]:
     """Assemble several files, a few at a time; results in the order of ``sources``."""
+    # Meters and surroundings hold for a thread; each kernel takes a copy of them along.
+    work = [(copy_context(), source) for source in sources]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return tuple(pool.map(lambda source: assemble(source, chip, scratch, limits), sources))
+        return tuple(pool.map(lambda each: each[0].run(assemble, each[1], chip, scratch, limits), work))
 
 
 def checked(inspection: Inspection, sources: Sequence[Path], chip: str, scratch: Path, limits: Limits) -> Inspection:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Meter:
 
 USUAL = Surroundings()
 _surroundings: ContextVar[Surroundings] = ContextVar("surroundings", default=USUAL)
+_one_at_a_time = Lock()
 _meters: ContextVar[tuple[Meter, ...]] = ContextVar("meters", default=())
 
 
@@ -54,8 +56,9 @@ def here() -> Surroundings:
 
 def count(peak_bytes: int, cpu_s: float) -> None:
     """Tell every meter around of a tool that has ended."""
-    for meter in _meters.get():
-        meter.add(peak_bytes, cpu_s)
+    with _one_at_a_time:
+        for meter in _meters.get():
+            meter.add(peak_bytes, cpu_s)
 
 
 @contextmanager
