@@ -62,7 +62,7 @@ class Iree:
 
     def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
         """See ``Toolchain.variations``."""
-        return variations(unit, instruction_sets, effort)
+        return variations(unit, instruction_sets, effort, assembler=not ptxas.missing())
 
     def compile(self, request: CompileRequest) -> Compiled:
         """See ``Toolchain.compile``. ``timeout_s`` holds for each of the three processes."""

@@ -31,18 +31,21 @@ _Options = Mapping[str, Option]
 _FP32, _FP16, _BF16, _INT8 = Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8
 
 
-def variations(unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
-    """Recipes for a unit of a chip with these instruction sets (words of the platforms' profiles)."""
-    found = _for(unit, set(instruction_sets))
+def variations(
+    unit: str, instruction_sets: tuple[str, ...], effort: Effort, assembler: bool = False
+) -> tuple[Recipe, ...]:
+    """Recipes for a unit of a chip with these instruction sets (words of the platforms' profiles). ``assembler``:
+    whether a GPU's machine code can be made here; then it comes first, because no driver changes it in the vehicle."""
+    found = _for(unit, set(instruction_sets), assembler)
     recipes = tuple(Recipe("iree", precision, dict(options)) for precision, options in found)
     return recipes[:_QUICK] if effort is Effort.QUICK else recipes
 
 
-def _for(unit: str, has: set[str]) -> list[tuple[Precision, _Options]]:
+def _for(unit: str, has: set[str], assembler: bool) -> list[tuple[Precision, _Options]]:
     match unit:
         case "gpu":
             arch = next((name for name in sorted(has) if name.startswith("sm_")), "")
-            return _gpu({"arch": arch}) if arch else []
+            return _gpu({"arch": arch}, assembler) if arch else []
         case "vulkan":
             # The compiler's name of the generation that sm_86 and sm_87 are of; other chips need a recipe of their own.
             return _vulkan({"arch": "ampere"}) if has & {"sm_86", "sm_87"} else []
@@ -56,9 +59,11 @@ def _for(unit: str, has: set[str]) -> list[tuple[Precision, _Options]]:
             return []
 
 
-def _gpu(chip: _Options) -> list[tuple[Precision, _Options]]:
+def _gpu(chip: _Options, assembler: bool) -> list[tuple[Precision, _Options]]:
+    first = {**chip, "fp16_scope": "matmul", "opt_level": "O3"}
     return [
-        (_FP16, {**chip, "fp16_scope": "matmul", "opt_level": "O3"}),
+        *([(_FP16, {**first, "machine_code": True})] if assembler else []),
+        (_FP16, first),
         (_FP16, {**chip, "fp16_scope": "all", "opt_level": "O3"}),
         (_FP32, {**chip, "opt_level": "O3"}),
         (_FP16, {**chip, "fp16_scope": "matmul", "opt_level": "O1"}),

@@ -221,6 +221,13 @@ def test_every_variation_is_a_recipe_that_it_takes(unit: str, chip: tuple[str, .
     assert {FP32, FP16} <= {recipe.precision for recipe in full}
 
 
+def test_machine_code_comes_first_where_it_can_be_made() -> None:
+    with_it, without = (variations("gpu", ORIN, Effort.FULL, assembler=here) for here in (True, False))
+    assert with_it[0].options["machine_code"] is True
+    assert with_it[1:] == without
+    assert not iree_options.plan(with_it[0], "gpu").in_vehicle
+
+
 def test_what_is_tried_follows_the_chip() -> None:
     def said(chip: tuple[str, ...]) -> str:
         return str(variations("cpu", chip, Effort.FULL))
