@@ -40,6 +40,7 @@ FACTORY = "factory"
 """Names the bundles that virtual vehicles were delivered with: needed by their rollout, part of no release."""
 
 _KINDS = (BundleKind.RELEASE, BundleKind.RETURN)
+_MAKING = (StepName.SEARCH, StepName.COMPILE, StepName.REBUILD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,10 @@ def restrict(
     chosen = set(platforms)
     unknown = chosen - {step.platform for step in plan}
     if unknown:
-        raise _nothing(until, ", ".join(sorted(unknown)))
+        raise _nothing(until, ", ".join(sorted(unknown)), _UNNAMED)
     others = {str(kind) for kind in (*_KINDS, FACTORY)} - {str(kind) for kind in kinds}
-    # Artifacts are shared between platforms, so a compile step names none: the checks tell who needs it.
-    last = StepName.VALIDATE if chosen and until in (StepName.COMPILE, StepName.SEARCH) else until
+    # What makes artifacts is shared between platforms and names none: the checks tell who needs it.
+    last = StepName.VALIDATE if chosen and until in _MAKING else until
     wanted = [
         step.id
         for step in plan
@@ -99,17 +100,23 @@ def restrict(
     if last is not until:
         wanted = [step.id for step in upstream(plan, wanted) if step.step == until]
     if not wanted:
-        raise _nothing(until, "this release")
+        raise _nothing(until, "this release", _ABSENT.get(until, _UNNAMED))
     return upstream(plan, wanted)
 
 
-def _nothing(until: StepName, where: str) -> PlanError:
-    pinned = until is StepName.SEARCH
+def _nothing(until: StepName, where: str, why: str) -> PlanError:
     return PlanError(
         f"there is no '{until}' step for {where}",
-        why="the recipes of its builds are pinned" if pinned else "the release does not name that platform",
+        why=why,
         next="see the release's 'platforms:' and `nwmctl deploy --dry-run`",
     )
+
+
+_UNNAMED = "the release does not name that platform"
+_ABSENT = {
+    StepName.SEARCH: "the recipes of its builds are pinned",
+    StepName.REBUILD: "the policy has no rule for the check 'rebuild' there",
+}
 
 
 def _build_part(request: PlanRequest, kind: BundleKind, pull: PlannedStep) -> list[PlannedStep]:

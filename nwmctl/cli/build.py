@@ -45,13 +45,17 @@ def compile_(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why each recipe was taken, and what the others would cost.")
     ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build each artifact twice, where the policy asks for it, and compare.")
+    ] = False,
     workspace: WorkspaceOption = None,
     keys: KeysOption = None,
     platforms: PlatformsOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compile the models for their platforms."""
-    _until("compile", release, workspace, keys, platforms, json_, platform, search=search, explain=explain)
+    until = "rebuild" if rebuild else "compile"
+    _until(until, release, workspace, keys, platforms, json_, platform, search=search, explain=explain)
 
 
 def validate(

@@ -7,7 +7,6 @@ from typing import assert_never
 
 from nwmctl.domain.step import Scalar, StepState
 
-
 _UNITS = {
     "peak_mb": "{:.0f} MB at most",
     "cpu_s": "{:.1f} CPU s",
