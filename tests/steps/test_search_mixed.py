@@ -9,18 +9,26 @@ import pytest
 
 from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.amounts import Amounts
-from nwmctl.domain.artifact import Precision, Quantisation, Recipe
+from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe
 from nwmctl.domain.digest import Digest
+from nwmctl.domain.evidence import Check
+from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import PlatformProfile
 from nwmctl.domain.policy import Policy
 from nwmctl.domain.search import CandidateState, SearchReport
-from nwmctl.domain.work import SearchWork
+from nwmctl.domain.work import CompileWork, SearchWork
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.compile import compile_step
 from nwmctl.steps.search import search_step
+from nwmctl.steps.search_judge import Bench, judge
+from nwmctl.steps.search_mixed import Mixer
+from nwmctl.steps.shelf import kept_drives
+from nwmctl.steps.ways import Artifact
 from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.onnxruntime import OnnxRuntime
+from nwmctl.toolchains.process import Limits
 from nwmctl.toolchains.protocol import Effort
 from nwmctl.toolchains.registry import Registry
 from tests.steps.search_bench import Wall
@@ -80,3 +88,36 @@ def test_static_int8_is_refused_and_a_mixture_of_it_passes(tmp_path: Path) -> No
     assert 1 <= len(kept) < 14, "most of 28 groups are integers"
     assert winner.found_precision is Precision.INT8
     assert any(note.startswith("most sensitive: ") for note in report.notes)
+
+
+@pytest.mark.long
+def test_the_simulated_error_is_that_of_the_artifact(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    inputs = inputs_of(store)
+    policy = documents.decode_yaml(Policy, (EXAMPLE / "policy.yaml").read_bytes(), "policy.yaml").virtual
+    profile = documents.decode(PlatformProfile, store.read(inputs["profile"]), "profile")
+    bench = Bench(
+        documents.decode(ModelCard, store.read(inputs["card"]), "card"),
+        store.path(inputs["weights"]),
+        inputs["weights"],
+        store.path(inputs["golden"]),
+        profile,
+        profile.variants[0].builds[0],
+        {Check.PARITY: policy.platforms["virtual"]["parity"]},
+        20_260_000,
+        kept_drives(store),
+    )
+    parts = {name: inputs[name] for name in ("card", "weights", "calibration", "golden")}
+    files = GraphFiles(bench.weights, None, store.path(inputs["calibration"]))
+    notes: list[str] = []
+    simulated = Mixer(store, bench, files, parts, Limits(120.0)).rehearse(STATIC, notes.append)
+    assert notes == []
+    order = CompileWork("host", STATIC, "")
+    built = compile_step(store, One(), 120.0).run(to_plain(order), parts, lambda text, share: None)
+    manifest = documents.decode(ArtifactManifest, store.read(built.outputs["manifest"]), "manifest")
+    real = judge(bench, Artifact(store.path(built.outputs["payload"]), manifest, StaticOnly()), None)
+    assert real.parity_share is not None
+    assert simulated == pytest.approx(real.parity_share, rel=0.1)
+    nothing = replace(bench, rules={})
+    assert Mixer(store, nothing, files, parts, Limits(120.0)).rehearse(STATIC, notes.append) is None
+    assert "no rule about parity" in notes[0]
