@@ -49,8 +49,10 @@ def execute(
     if apart:
         readers.append(_Reader(channel.recv_stderr, output_bytes, stop))
     try:
-        readers[0].thread.join(timeouts.answer_s)
-        late = readers[0].thread.is_alive() or not channel.status_event.wait(timeouts.connect_s)
+        # A program may close its output long before it ends, and what it printed may arrive after its status.
+        late = not channel.status_event.wait(timeouts.answer_s)
+        for reader in readers if not late else ():
+            reader.thread.join(timeouts.connect_s)
         overflowed = apart and any(reader.overflowed for reader in readers)
         status = None if late or overflowed else channel.recv_exit_status()
     finally:
