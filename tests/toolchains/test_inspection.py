@@ -6,16 +6,19 @@ import contextlib
 import re
 import struct
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwmctl.domain.artifact import Precision
 from nwmctl.errors import InspectionFailedError
-from nwmctl.toolchains.inspect_arm64 import PATTERNS, inspect_arm64
+from nwmctl.toolchains.inspect_arm64 import PATTERNS, inspect_arm64, loop_depths
 from nwmctl.toolchains.inspect_ptx import inspect_ptx
+from nwmctl.toolchains.inspect_spirv import inspect_spirv
 from nwmctl.toolchains.inspect_x86 import inspect_x86
 from nwmctl.toolchains.process import Command, Limits, run_tool
 from nwmctl.toolchains.protocol import Compiled
@@ -174,3 +177,122 @@ def test_x86_listing() -> None:
     assert inspect_x86("\tvdpbf16ps\t%zmm0, %zmm1, %zmm2\n").precision is Precision.BF16
     with pytest.raises(InspectionFailedError):
         inspect_x86("\tvmovaps\t%ymm0, (%rax)\n")
+
+
+NOP = 0xD503201F
+BACK: dict[str, Callable[[int], int]] = {
+    "b.ne": lambda by: 0x54000001 | (-by & 0x7FFFF) << 5,
+    "cbnz": lambda by: 0xB5000000 | (-by & 0x7FFFF) << 5,
+    "tbz": lambda by: 0x36000000 | (-by & 0x3FFF) << 5,
+    "b": lambda by: 0x14000000 | (-by & 0x3FFFFFF),
+}
+
+
+@pytest.mark.parametrize(("branch", "weighs"), [("b.ne", True), ("cbnz", True), ("tbz", False), ("b", False)])
+def test_an_inner_loop_outweighs_what_stands_around_it(branch: str, weighs: bool) -> None:
+    """Two dot products in a loop in a loop, beside the hundred multiplications of an activation's polynomial. Branches
+    on one bit and unconditional ones go back from blocks out of line: they are no loops."""
+    back = BACK[branch]
+    words = [NOP, SDOT, SDOT, back(2), back(4), *[FMLA_4S] * 100]
+    inner = [1, 2, 2, 2, 1] if weighs else [0] * 5
+    assert loop_depths(np.array(words, np.uint32)).tolist() == inner + [0] * 100
+    inspection = inspect_arm64(elf(*words))
+    assert inspection.precision is (Precision.INT8 if weighs else Precision.FP32)
+    assert inspection.found["sdot"] == 2
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=60))
+def test_loops_of_any_words_are_counted_without_a_fault(words: list[int]) -> None:
+    depths = loop_depths(np.array(words, np.uint32))
+    assert len(depths) == len(words)
+    assert all(0 <= depth <= 4 for depth in depths.tolist())
+
+
+# --- SPIR-V -------------------------------------------------------------------------------------------------------
+
+F32, F16, I32, SIX, A, B, ACC, LEFT, RIGHT, SUM, GLSL, VECTOR = range(1, 13)
+
+
+def op(number: int, *operands: int) -> tuple[int, ...]:
+    return ((len(operands) + 1) << 16 | number, *operands)
+
+
+def text(words: str) -> tuple[int, ...]:
+    data = words.encode() + bytes(4 - len(words) % 4)
+    return struct.unpack(f"<{len(data) // 4}I", data)
+
+
+def spirv(*parts: tuple[int, ...], version: int = 0x10600) -> bytes:
+    """A module of these instructions behind its types."""
+    types = (
+        op(11, GLSL, *text("GLSL.std.450")),
+        op(22, F32, 32),
+        op(22, F16, 16),
+        op(21, I32, 32, 0),
+        op(23, VECTOR, F32, 4),
+        op(43, I32, SIX, 16),
+        op(15, 5, 99, *text("main")),
+    )
+    words = [0x07230203, version, 0, 200, 0, *(word for part in (*types, *parts) for word in part)]
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+def matrices(element: int) -> tuple[tuple[int, ...], ...]:
+    """16 x 16 cooperative matrices of that element type, and one product of them."""
+    return (
+        op(4456, A, element, 3, SIX, SIX, 0),
+        op(4456, B, element, 3, SIX, SIX, 0),
+        op(4456, ACC, F32, 3, SIX, SIX, 0),
+        op(4457, A, LEFT, 50, 0),
+        op(4457, B, RIGHT, 51, 0),
+        op(62, 60, LEFT),  # a store has no result: the type of what it stores stays
+        op(4459, ACC, SUM, LEFT, RIGHT, SUM),
+    )
+
+
+FMA_VECTOR = op(12, VECTOR, 70, GLSL, 50, 71, 72, 73)
+
+
+@pytest.mark.parametrize(
+    ("parts", "precision", "name", "cooperative"),
+    [
+        ((*matrices(F16), *[FMA_VECTOR] * 30), Precision.FP16, "cooperative matrices of fp16", True),
+        (matrices(F32), Precision.FP32, "cooperative matrices of fp32", True),
+        ((FMA_VECTOR,), Precision.FP32, "Fma fp32", False),
+        ((op(133, F16, 70, 71, 72),), Precision.FP16, "OpFMul fp16", False),
+        ((op(4450, I32, 70, 71, 72), op(133, F32, 73, 71, 72)), Precision.INT8, "OpSDot", False),
+    ],
+)
+def test_spirv(parts: tuple[tuple[int, ...], ...], precision: Precision, name: str, cooperative: bool) -> None:
+    inspection, version = inspect_spirv([spirv(*parts)])
+    assert (inspection.precision, version) == (precision, "1.6")
+    assert inspection.found[name] > 0
+    assert (inspection.found["kernels"], inspection.found["modules"]) == (1, 1)
+    assert any("no cooperative-matrix" in note for note in inspection.notes) is not cooperative
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [],
+        [b""],
+        [b"\x03\x02\x23\x07" * 2],
+        [spirv()],
+        [spirv(FMA_VECTOR)[:-2]],
+        [spirv(FMA_VECTOR)[:-4]],
+        [b"\0" * 40],
+        [spirv(op(4459, F32, SUM, LEFT, RIGHT, SUM))],
+        [spirv(op(22, 80, 8), FMA_VECTOR)],
+    ],
+)
+def test_what_is_no_spirv_is_refused(modules: list[bytes]) -> None:
+    with pytest.raises(InspectionFailedError):
+        inspect_spirv(modules)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=40), st.integers(0, 400))
+def test_damaged_spirv_raises_only_our_error(noise: bytes, at: int) -> None:
+    module = spirv(*matrices(F16), FMA_VECTOR)
+    with contextlib.suppress(InspectionFailedError):
+        inspect_spirv([module[:at] + noise + module[at + len(noise) :]])
