@@ -43,7 +43,7 @@ def test_an_int8_option_of_another_precision_is_the_drivers_to_refuse() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("quantisation", "full"), ("keep", 3), ("rest", "int8"), ("rest", 1), ("integers", "wide"), ("merge", "yes")],
+    [("quantisation", "full"), ("keep", 3), ("rest", "int8"), ("rest", 1), ("integers", "huge"), ("merge", "yes")],
 )
 def test_a_wrong_value_is_refused_with_what_is_possible(name: str, value: Option) -> None:
     with pytest.raises(RecipeOptionError) as caught:

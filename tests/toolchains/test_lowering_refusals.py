@@ -275,6 +275,15 @@ def test_a_graph_that_needs_more_memory_than_allowed_is_refused_from_its_header(
     assert "3.0 GiB are allowed" in caught.value.why
 
 
+def test_a_graph_file_over_the_formats_limit_is_refused_unread(tmp_path: Path) -> None:
+    path = block(tmp_path / "m.onnx")
+    os.truncate(path, (1 << 31) + 1)  # a hole
+    with pytest.raises(GraphTooLargeError) as caught:
+        lower_here(GraphFiles(path), tmp_path / "s", FP32)
+    assert "over 2 GiB" in caught.value.why
+    assert "'weights_data'" in caught.value.next
+
+
 # --- corrupt ------------------------------------------------------------------------------------------------------
 
 
