@@ -73,6 +73,7 @@ FOREIGN = {
 PLAIN = {
     "FFMA": "fma.rn.f32 %o0,%r0,%r1,%r2;",
     "HFMA2": "fma.rn.f16x2 %o0,%r0,%r1,%r2;",
+    "HMUL2": "mul.rn.f16x2 %o0,%r0,%r1;mul.rn.f16x2 %o1,%r2,%r3;",
     "HFMA2.BF16": "fma.rn.bf16x2 %o0,%r0,%r1,%r2;",
     "DFMA": "fma.rn.f64 %e0,%d0,%d1,%d2;",
     "IDP.4A": "dp4a.s32.s32 %o0,%r0,%r1,%r2;",
