@@ -37,5 +37,9 @@ class TransferDamagedError(RemoteError):
     """A file arrived with other bytes than it was sent with."""
 
 
+class HostChangedError(RemoteError):
+    """A program on a host became another version while it was used."""
+
+
 class HostUndeclaredError(InputError):
     """A declaration names a host that the file of hosts lacks, or that file is wrong."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.measurement import Latency
-from nwmctl.errors import NwmError, PlaceUnavailableError, RecipeOptionError
+from nwmctl.errors import HostChangedError, NwmError, PlaceUnavailableError, RecipeOptionError
 from nwmctl.remote.workroom import Login, Workroom
 from nwmctl.toolchains import external_recipe
 from nwmctl.toolchains.declaration import Declaration, load
@@ -57,6 +57,9 @@ class External:
     def __init__(self, folders: tuple[Path, ...], hosts: Hosts | None = None) -> None:
         self._folders = folders
         self._hosts = hosts or Hosts()
+        self._told: dict[Digest, str] = {}
+        """Versions that hosts have told, by declaration: a search asks for many keys, and each question takes a
+        connection."""
 
     def declarations(self) -> dict[str, tuple[Declaration, Digest]]:
         """All declarations by name, with the digests of their files. Raises ToolchainTemplateError."""
@@ -84,9 +87,13 @@ class External:
         or a host that is not there."""
         declared, digest = self._declared(recipe)
         own = versions("onnx", "onnxruntime", "onnx-ir")
-        with tempfile.TemporaryDirectory(prefix="nwmctl-version-") as scratch:
-            with self._work(declared, Path(scratch)) as work:
-                version = version_of(declared, work)
+        version = self._told.get(digest, "")
+        if not version:
+            with tempfile.TemporaryDirectory(prefix="nwmctl-version-") as scratch:
+                with self._work(declared, Path(scratch)) as work:
+                    version = version_of(declared, work)
+            if declared.host:
+                self._told[digest] = version
         return f"external driver {_CODE}, {declared.name} {digest}, version {version}, {own}"
 
     def variations(self, unit: str, instruction_sets: tuple[str, ...], effort: Effort) -> tuple[Recipe, ...]:
@@ -107,6 +114,7 @@ class External:
         limits = request.limits
         with self._work(declared, request.scratch) as work:
             version = version_of(declared, work)
+            self._refuse_another_version(declared, digest, version)
             lowered = lower(request.files, request.scratch, asked.order, limits)
             given = hand_over(declared, request, lowered, self._files(declared), work)
             said = run_all(declared, commands, request.scratch, limits, work)
@@ -204,6 +212,16 @@ class External:
     def _work(self, declared: Declaration, scratch: Path) -> AbstractContextManager[Workplace]:
         login = self._hosts.login(declared.host) if declared.host else None
         return workplace(scratch, declared.host, login, declared.install)
+
+    def _refuse_another_version(self, declared: Declaration, digest: Digest, version: str) -> None:
+        """The key of what is built names the version that was told for it. Raises HostChangedError."""
+        known = self._told.pop(digest, version)
+        if known != version:
+            raise HostChangedError(
+                f"'{declared.name}' on the host '{declared.host}' became another version meanwhile",
+                why=f"it was {known} and is {version}",
+                next="run the command again; what was built before stays",
+            )
 
     def _files(self, declared: Declaration) -> dict[str, Path]:
         """The files beside a declaration that go along, by name."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nwmctl.domain.artifact import Precision, Recipe
+from nwmctl.domain.artifact import Precision, Quantisation, Recipe
 from nwmctl.errors import (
     CalibrationMismatchError,
     CompileFailedError,
+    GroupUnknownError,
     HostUndeclaredError,
     InspectionFailedError,
     NwmError,
@@ -27,9 +28,10 @@ from nwmctl.toolchains.external import External
 from nwmctl.toolchains.external_compile import commands_of
 from nwmctl.toolchains.external_hosts import Hosts
 from nwmctl.toolchains.external_recipe import read
-from nwmctl.toolchains.protocol import Compiled, Effort, Place
+from nwmctl.toolchains.protocol import Capability, Compiled, Effort, Place
 from tests.sshd import make_key
 from tests.toolchains import vendor
+from tests.toolchains.drivers import write_calibration
 from tests.toolchains.models import request
 
 FP32, FP16 = Precision.FP32, Precision.FP16
@@ -262,6 +264,30 @@ def test_what_a_declaration_is_worth_trying(declarations: Path) -> None:
     assert driver.variations("gpu", (), Effort.FULL) == ()
     assert driver.variations("npu", ("sm_87",), Effort.FULL) == ()
     assert [(each.unit, each.precision) for each in driver.probe().capabilities] == [("npu", FP32), ("npu", FP16)]
+
+
+def test_a_compiler_that_takes_quantised_graphs(declarations: Path, model: Path, tmp_path: Path) -> None:
+    """nwmctl quantises with the package's data; the program gets the graph, and `keep` is understood."""
+    edit(declarations, "precisions: [fp32, fp16]", "precisions: [fp32, fp16, int8]\nquantisations: [static, weights]")
+    edit(declarations, "'mac=fp16', fp32", "'mac=fp16', int8: 'mac=int8', fp32")
+    driver = External((declarations,))
+    [able] = [each for each in driver.probe().capabilities if each.precision is Precision.INT8]
+    assert able == Capability("npu", Precision.INT8, (Quantisation.STATIC, Quantisation.WEIGHTS), mixed=True)
+    quick = driver.variations("npu", (), Effort.QUICK)[0]
+    assert quick.options == {"template": "tiny", "quantisation": "static"}
+    ask = dataclasses.replace(
+        request(model, tmp_path / "s", "external", Precision.INT8, "npu", template="tiny"),
+        calibration=write_calibration(tmp_path / "calibration.npz"),
+    )
+    manifest = driver.compile(ask).manifest
+    assert manifest.operators_after["MatMul.int8"] == 2
+    assert set(manifest.sources) == {"calibration", "declaration", "weights"}
+    assert manifest.found_precision is Precision.INT8
+    with pytest.raises(CalibrationMismatchError):
+        driver.compile(dataclasses.replace(ask, calibration=None))
+    kept = dataclasses.replace(ask.recipe, options={**ask.recipe.options, "keep": "no-such-layer"})
+    with pytest.raises(GroupUnknownError):
+        driver.compile(dataclasses.replace(ask, recipe=kept))
 
 
 def test_files_beside_a_declaration_go_along_and_count(declarations: Path, model: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from nwmctl.domain.model import ModelContract, TensorSpec
 from nwmctl.domain.platform import Build, Role
 from nwmctl.errors import (
     CompileFailedError,
+    HostChangedError,
     HostKeyError,
     HostUndeclaredError,
     HostUnreachableError,
@@ -181,6 +182,16 @@ def test_arguments_reach_the_program_as_they_are(site: Site, tmp_path: Path) -> 
     wanted = ["--model=lowered.onnx", "--out=model.tiny", "--format=fp32", "--level=3", f"--mode={odd}", ""]
     assert compiled.payload.read_text().split("|") == wanted
     assert not (tmp_path / "broken").exists()
+
+
+def test_another_version_there_is_another_key(site: Site, tmp_path: Path) -> None:
+    driver, recipe = site.driver, Recipe("external", FP32, {"template": "tiny"})
+    before = driver.fingerprint(recipe)
+    site.edit("tinycc 4.2", "tinycc 4.3", site.folder / "tinycc")
+    assert driver.fingerprint(recipe) == before, "a run asks once"
+    with pytest.raises(HostChangedError, match="became another version"):
+        driver.compile(site.ask(tmp_path / "s"))
+    assert driver.fingerprint(recipe) != before
 
 
 @pytest.mark.parametrize(
