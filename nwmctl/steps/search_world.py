@@ -120,21 +120,12 @@ class Road:
         self.tell(said(recipe))
         begun = self.clock.monotonic()
         order = self._order(recipe)
-        failed = Question("failed", order, self.parts, self.compile.fingerprint(order))
-        failure = look(self.store, failed, Failure)
-        if failure is not None:
-            tried = Tried(recipe, failure.words, failed=True)
-        else:
-            try:
-                tried = self._tried(recipe)
-            except (*ENDINGS, GoldenDataError):
-                raise
-            except NwmError as problem:
-                words = f"{problem.what}: {problem.why}"
-                tried = Tried(recipe, words, failed=True)
-                # Those may pass another time; no other is asked again.
-                if not isinstance(problem, (MissingError, RemoteError, ToolchainTimeoutError)):
-                    kept(self.store, failed, Failure, lambda: Failure(words))
+        try:
+            tried = self._tried_or_failed(recipe, order)
+        except (*ENDINGS, GoldenDataError):
+            raise
+        except NwmError as problem:
+            tried = Tried(recipe, f"{problem.what}: {problem.why}", failed=True)
         seconds = round(self.clock.monotonic() - begun, 3)
         spent = kept(
             self.store, Question("spent", order, {**self.parts, "golden": self.golden}), Spent, lambda: Spent(seconds)
@@ -183,6 +174,20 @@ class Road:
         self.tell(text)
 
     # --- one candidate ---
+
+    def _tried_or_failed(self, recipe: Recipe, order: CompileWork) -> Tried:
+        """Raises what may pass another time, and what ends the search; every other failure is kept."""
+        failed = Question("failed", order, self.parts, self.compile.fingerprint(order))
+        failure = look(self.store, failed, Failure)
+        if failure is None:
+            try:
+                return self._tried(recipe)
+            except (*ENDINGS, GoldenDataError, MissingError, RemoteError, ToolchainTimeoutError):
+                raise
+            except NwmError as problem:
+                failure = Failure(f"{problem.what}: {problem.why}")
+                kept(self.store, failed, Failure, lambda: failure)
+        return Tried(recipe, failure.words, failed=True)
 
     def _tried(self, recipe: Recipe) -> Tried:
         built = self._build(recipe)
