@@ -27,7 +27,7 @@ from nwmctl.toolchains.protocol import Tensors
 from nwmctl.toolchains.runtimes import Loaded, Order, silent_openvino
 from nwmctl.toolchains.sessions import WorkerSession
 
-ORT, OPENVINO, EAGER, COMPILED = "onnxruntime fp32", "OpenVINO default", "torch eager", "torch.compile"
+ORT, OPENVINO, EAGER, COMPILED = "onnxruntime default", "OpenVINO default", "torch eager", "torch.compile"
 PEERS = (ORT, OPENVINO, EAGER, COMPILED)
 """IREE is a peer too; its artifact comes from its driver."""
 
