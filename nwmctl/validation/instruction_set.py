@@ -15,7 +15,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import Obtained, ResultFigure
 from nwmctl.domain.platform import Build, Chip
-from nwmctl.toolchains.graph_options import QUANTISATION, REST
+from nwmctl.toolchains.graph_options import KEEP, QUANTISATION, REST
 from nwmctl.toolchains.inspect_arm64 import EXTENSION
 from nwmctl.validation.figures import figure, not_run
 
@@ -70,16 +70,20 @@ def _obtained(manifest: ArtifactManifest, build: Build, ran_on_chip: bool) -> Ob
 
 
 def _precision_faults(manifest: ArtifactManifest) -> list[str]:
-    asked, found = _promised(manifest), manifest.found_precision
-    return [] if asked is found else [f"the recipe asks for {asked} and the payload holds {found} code"]
+    found, promised = manifest.found_precision, _promised(manifest)
+    return [] if found in promised else [f"the recipe asks for {promised[0]} and the payload holds {found} code"]
 
 
-def _promised(manifest: ArtifactManifest) -> Precision:
-    """The arithmetic that a recipe promises: with weights alone in int8 that is the rest's."""
+def _promised(manifest: ArtifactManifest) -> tuple[Precision, ...]:
+    """The arithmetic that a recipe promises. With weights alone in int8 that is the rest's; of mixed precision it says
+    itself that some is the rest's, and that integers are there at all is asserted when it is compiled."""
     recipe = manifest.recipe
-    if recipe.precision is Precision.INT8 and recipe.options.get(QUANTISATION) == Quantisation.WEIGHTS:
-        return Precision(str(recipe.options.get(REST, Precision.FP32)))
-    return recipe.precision
+    if recipe.precision is not Precision.INT8:
+        return (recipe.precision,)
+    rest = Precision(str(recipe.options.get(REST, Precision.FP32)))
+    if recipe.options.get(QUANTISATION) == Quantisation.WEIGHTS:
+        return (rest,)
+    return (Precision.INT8, rest) if recipe.options.get(KEEP) else (Precision.INT8,)
 
 
 def _gpu_faults(manifest: ArtifactManifest, chip: Chip, tensor: int) -> list[str]:

@@ -122,6 +122,13 @@ def test_weights_alone_in_int8_promise_the_arithmetic_of_the_rest() -> None:
     assert judged("host", ("host",), ran=True, recipe=static).verdict is Verdict.FAILED
 
 
+def test_mixed_precision_is_mostly_what_it_is() -> None:
+    mixed = Recipe("onnxruntime", Precision.INT8, {"keep": "head"})
+    assert judged("host", ("host",), ran=True, recipe=mixed).verdict is Verdict.PASSED
+    half = judged("host", ("host",), ran=True, recipe=mixed, found_precision=Precision.FP16)
+    assert "asks for int8 and the payload holds fp16" in half.summary
+
+
 def test_cpu_features_must_be_the_chips() -> None:
     found = {"fmla.4s": 4, "sdot": 7, "bfmmla": 2}
     old = judged("cpu", ("armv8.2-a",), found=found)
