@@ -54,7 +54,7 @@ def ask_judges(
         if source.log:
             rule, here = rules.get(Check.LOG_REPLAY), build.unit == HOST_UNIT
             order: object = LogReplayWork(source, judge, rule, here)
-            inputs |= {name: artifact[name] for name in _TWIN}
+            inputs |= {name: artifact[name] for name in (*_TWIN, "weights_data")}
             reason = "recorded drives are another judge than the simulator"
         else:
             order = JudgeWork(source, judge, platform, place, dict(rules), seed)

@@ -157,7 +157,7 @@ def _validate(request: PlanRequest, kind: BundleKind, site: Site, pull: PlannedS
     platform = site.profile.name
     own = own_rules(request.rules, platform)
     artifact: dict[str, Digest | OutputRef] = {
-        **{part: OutputRef(pull.id, part) for part in ("card", "weights", "golden")},
+        **{part: OutputRef(pull.id, part) for part in ("card", "weights", "weights_data", "golden")},
         **{part: source for part, source in made.inputs(site).items() if part != "rebuilt"},
     }
     sources, where = request.release.judges, f"{kind}/{site.name}"
@@ -175,7 +175,10 @@ def _validate(request: PlanRequest, kind: BundleKind, site: Site, pull: PlannedS
             "profile": request.profile_digests[platform],
             "catalogue": request.catalogue_digests[platform],
             **artifact,
-            **{f"released_{part}": OutputRef(f"pull/{BundleKind.RETURN}", part) for part in ("card", "weights")},
+            **{
+                f"released_{part}": OutputRef(f"pull/{BundleKind.RETURN}", part)
+                for part in ("card", "weights", "weights_data")
+            },
             **{part: source for part, source in made.inputs(site).items() if part == "rebuilt"},
             **validation_inputs(asked),
         },

@@ -64,6 +64,8 @@ class Model:
     name: str
     contract: ModelContract
     weights: Path
+    data: Path | None = None
+    """Weights outside of the graph."""
 
     def drivable(self) -> Drivable:
         """The model, executed by onnxruntime on this host. Raises ContractBrokenError, NotDrivableError."""
@@ -82,7 +84,7 @@ class Model:
             Obtained.MEASURED,
             how,
             self.contract,
-            lambda: open_model(self.weights, inputs, outputs, _TIMEOUT_S),
+            lambda: open_model(self.weights, inputs, outputs, _TIMEOUT_S, self.data),
             None,
         )
 
@@ -125,7 +127,11 @@ def package(folder: Path) -> Model:
             next="have the model's publisher correct the card",
         )
     verify_file(folder / entry.path, entry)
-    return Model(f"{card.name} {card.version}", card.contract, folder / entry.path)
+    outside = card.files.get("weights_data")
+    if outside is not None:
+        verify_file(folder / outside.path, outside)
+    data = None if outside is None else folder / outside.path
+    return Model(f"{card.name} {card.version}", card.contract, folder / entry.path, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +247,9 @@ def _trained(row: _Row, store: ContentStore) -> Model:
             f"the model of run {row.run} is not known", why="its journal does not say", next="run it again"
         )
     card = documents.decode(ModelCard, store.read(pulled.outputs["card"]), "model card")
-    return Model(f"{card.name} {card.version}", card.contract, store.path(pulled.outputs["weights"]))
+    outside = pulled.outputs.get("weights_data")
+    data = None if outside is None else store.path(outside)
+    return Model(f"{card.name} {card.version}", card.contract, store.path(pulled.outputs["weights"]), data)
 
 
 def _refuse_undrivable(name: str, contract: ModelContract) -> None:

@@ -178,10 +178,12 @@ def _given(
 
 def _counted(outcomes: Mapping[str, Outcome], store: ContentStore) -> tuple[GraphCount, float]:
     from nwmctl.compiler.graph import count_graph
+    from nwmctl.steps.shelf import trained
 
     pulled = outcomes[f"{StepName.PULL}/{BundleKind.RELEASE}"].outputs
     card = documents.decode(ModelCard, store.read(pulled["card"]), "model card")
-    return count_graph(store.path(pulled["weights"])), card.contract.rate_hz
+    model = trained(store, pulled).files
+    return count_graph(model.model, model.data), card.contract.rate_hz
 
 
 def _places(session: Session) -> dict[str, tuple[str, ...]]:

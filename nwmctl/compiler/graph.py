@@ -147,9 +147,9 @@ class GraphCost:
         return self.flops / self.step.moved_bytes if self.step.moved_bytes else 0.0
 
 
-def graph_cost(model: Path, precision: Precision = Precision.FP32) -> GraphCost:
+def graph_cost(model: Path, precision: Precision = Precision.FP32, data: Path | None = None) -> GraphCost:
     """Count a graph at one precision. Raises GraphUnreadableError if the file is no graph that can be lowered."""
-    count, size = count_graph(model), BYTES[precision]
+    count, size = count_graph(model, data), BYTES[precision]
     costs = [
         NodeCost(node.name, node.operator, node.flops, size * node.weights, size * (node.reads + node.writes))
         for node in count.nodes
@@ -169,13 +169,13 @@ def graph_cost(model: Path, precision: Precision = Precision.FP32) -> GraphCost:
     return GraphCost(tuple(costs), count.parameters, step)
 
 
-def count_graph(model: Path) -> GraphCount:
+def count_graph(model: Path, data: Path | None = None) -> GraphCount:
     """Count a model as it was trained. Raises GraphUnreadableError if the file is no graph that can be lowered.
 
     Lowered first, in a process of its own: then constants are folded, and every shape is known.
     """
     with tempfile.TemporaryDirectory(prefix="nwmctl-graph-") as scratch:
-        lowered = lower(GraphFiles(model), Path(scratch), LoweringOrder(Precision.FP32), Limits(_LOWERING_S))
+        lowered = lower(GraphFiles(model, data), Path(scratch), LoweringOrder(Precision.FP32), Limits(_LOWERING_S))
         return count_lowered(lowered.path)
 
 

@@ -23,7 +23,7 @@ from nwmctl.errors import DriveLogUntrustedError, NwmError
 from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.steps.judge import keep_results
-from nwmctl.steps.shelf import open_model, runtimes
+from nwmctl.steps.shelf import open_model, runtimes, trained
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import ABSENT, file_digest, versions
 from nwmctl.toolchains.protocol import Place
@@ -59,14 +59,14 @@ class _LogReplay:
         if fault is not None:
             return fault
         card = documents.decode(ModelCard, self.store.read(inputs["card"]), "model card")
-        weights = self.store.path(inputs["weights"])
+        model = trained(self.store, inputs)
         way = self._way(work, inputs)
         if isinstance(way, CheckResult):
             return way
         with Candidate(card.contract, way) as candidate:
             return check_log_replay(
                 candidate,
-                lambda: open_model(weights, card.contract),
+                lambda: open_model(model.files, card.contract),
                 log,
                 work.rule,
                 name=work.judge.name,

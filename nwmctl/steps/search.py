@@ -34,7 +34,7 @@ from nwmctl.steps.search_mixed import Mixer
 from nwmctl.steps.search_report import report_of, why
 from nwmctl.steps.search_timing import Stopwatch, machine
 from nwmctl.steps.search_world import Road
-from nwmctl.steps.shelf import kept_drives, runtimes
+from nwmctl.steps.shelf import kept_drives, runtimes, trained
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.process import Limits as ProcessLimits
@@ -137,7 +137,7 @@ class _Search:
         calibration = store.path(inputs["calibration"]) if "calibration" in inputs else None
         rules = {Check(name): rule for name, rule in work.rules.items()}
         bench = Bench(
-            card, weights, inputs["weights"], store.path(inputs["golden"]), profile, build, rules, work.seed,
+            card, trained(store, inputs), store.path(inputs["golden"]), profile, build, rules, work.seed,
             kept_drives(store),
         )  # fmt: skip
         parts = {name: inputs[name] for name in _PARTS if name in inputs}

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Build, PlatformProfile
 from nwmctl.domain.policy import FleetRules, Rule
 from nwmctl.errors import ContractBrokenError, MissingError
-from nwmctl.steps.shelf import open_model
+from nwmctl.steps.shelf import Trained, open_model
 from nwmctl.steps.ways import Artifact, ways_of
 from nwmctl.toolchains.protocol import Session
 from nwmctl.validation.candidate import Candidate
@@ -56,8 +55,7 @@ class Bench:
     """Everything about the model and the build that judging needs."""
 
     card: ModelCard
-    weights: Path
-    weights_digest: Digest
+    model: Trained
     golden: Path
     profile: PlatformProfile
     build: Build
@@ -80,11 +78,11 @@ class Bench:
         contract = self.card.contract
         if self.large or not drivable(contract):
             return None
-        return RECORDINGS.get(self.weights_digest, contract.control_output, self.reference, self.seed)
+        return RECORDINGS.get(self.model.digest, contract.control_output, self.reference, self.seed)
 
     def reference(self) -> Session:
         """The model as trained."""
-        return open_model(self.weights, self.card.contract)
+        return open_model(self.model.files, self.card.contract)
 
 
 def judge(bench: Bench, main: Artifact, twin: Artifact | None) -> Judged:
@@ -144,8 +142,8 @@ def examine(bench: Bench, main: Artifact, twin: Artifact | None) -> str:
     settings = Settings(rules, bench.seed, scenarios=SCENARIOS, row_scenarios=SCENARIOS)
     subject = Subject(
         contract=contract,
-        weights=bench.weights,
-        weights_digest=bench.weights_digest,
+        weights=bench.model.files.model,
+        weights_digest=bench.model.digest,
         golden=bench.golden,
         manifest=main.manifest,
         profile=bench.profile,

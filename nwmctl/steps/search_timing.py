@@ -116,7 +116,7 @@ class Stopwatch:
     def _timed(self, kind: str, artifacts: Mapping[str, tuple[Artifact, Digest]], runs: int) -> Timed:
         digests = {f"payload:{name}": digest for name, (_, digest) in artifacts.items()}
         asked = _Asked(runs, machine(), tuple(artifacts))
-        inputs = {"weights": self.bench.weights_digest, "golden": self.golden, **digests}
+        inputs = {"weights": self.bench.model.digest, "golden": self.golden, **digests}
         question = Question(kind, asked, inputs, runtimes())
         return kept(self.store, question, Timed, lambda: self._measure(artifacts, runs), lambda _: True)
 

@@ -6,11 +6,11 @@ model, every build and every later run shares it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from nwmctl.domain.artifact import Port
-from nwmctl.domain.digest import Digest, step_key
+from nwmctl.domain.digest import Digest, digest_bytes, step_key
 from nwmctl.domain.model import ModelContract
 from nwmctl.domain.step import Outcome
 from nwmctl.errors import ContentCorruptError, ContentMissingError
@@ -19,6 +19,7 @@ from nwmctl.formats.codec import to_plain
 from nwmctl.steps.base import load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import versions
+from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.protocol import Session
 from nwmctl.toolchains.registry import runtime_fingerprint
 from nwmctl.toolchains.sessions import open_worker
@@ -61,9 +62,27 @@ def kept_drives(store: ContentStore) -> ModelDrives:
     return ModelDrives(_Shelf(store))
 
 
-def open_model(weights: Path, contract: ModelContract) -> Session:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model as trained, in the store. ``digest`` stands for the graph and for weights that it keeps outside."""
+
+    files: GraphFiles
+    digest: Digest
+
+
+def trained(store: ContentStore, inputs: Mapping[str, Digest], prefix: str = "") -> Trained:
+    """The model among a step's inputs: ``weights`` and, where they lie outside the graph, ``weights_data``."""
+    names = [name for name in (f"{prefix}weights", f"{prefix}weights_data") if name in inputs]
+    paths = [store.path(inputs[name]) for name in names]
+    if len(names) == 1:
+        return Trained(GraphFiles(paths[0]), inputs[names[0]])
+    both = canonical.encode([str(inputs[name]) for name in names])
+    return Trained(GraphFiles(paths[0], paths[1]), digest_bytes(both))
+
+
+def open_model(files: GraphFiles, contract: ModelContract) -> Session:
     """A model as trained, executed by onnxruntime on this host; tensors are checked by the contract."""
     inputs, outputs = (
         tuple(Port(spec.name, spec.dtype, spec.shape) for spec in side) for side in (contract.inputs, contract.outputs)
     )
-    return open_worker("onnxruntime", weights, inputs, outputs, _TIMEOUT_S)
+    return open_worker("onnxruntime", files.model, inputs, outputs, _TIMEOUT_S, data=files.data)

@@ -10,7 +10,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from nwmctl.compiler.graph import graph_cost
 from nwmctl.domain.artifact import ArtifactManifest, Precision
@@ -30,9 +29,10 @@ from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
 from nwmctl.steps.judge import other_results
 from nwmctl.steps.orders import about_the_artifact, cut_short, settings_of, wanted
-from nwmctl.steps.shelf import kept_drives, open_model, runtimes
+from nwmctl.steps.shelf import kept_drives, open_model, runtimes, trained
 from nwmctl.steps.ways import Artifact, ways_of
 from nwmctl.storage.content import ContentStore
+from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.registry import Registry
 from nwmctl.validation.drives import ModelDrives
 from nwmctl.validation.subject import Released, Settings, StepCost, Subject, Unreachable
@@ -42,7 +42,7 @@ VERSION = 2
 _EXECUTE_VERSION = 2
 
 
-_NOT_EXECUTED = ("profile", "catalogue", "released_card", "released_weights", "rebuilt")
+_NOT_EXECUTED = ("profile", "catalogue", "released_card", "released_weights", "released_weights_data", "rebuilt")
 """Inputs that decide nothing of what execution gives; neither do those of judges, which have a colon."""
 _EXECUTED = frozenset({Check.PARITY, Check.CLOSED_LOOP, Check.TRAP_SUITE})
 _locks: defaultdict[Digest, threading.Lock] = defaultdict(threading.Lock)
@@ -96,19 +96,19 @@ class _Validate:
         main = self._artifact(inputs, "")
         twin = self._artifact(inputs, "twin_") if "twin_payload" in inputs else None
         ways, unreachable = ways_of(build, main, twin)
-        weights = self.store.path(inputs["weights"])
+        model = trained(self.store, inputs)
         subject = Subject(
             contract=card.contract,
-            weights=weights,
-            weights_digest=inputs["weights"],
+            weights=model.files.model,
+            weights_digest=model.digest,
             golden=self.store.path(inputs["golden"]),
             manifest=main.manifest,
             profile=profile,
             build=build,
-            reference=lambda: open_model(weights, card.contract),
+            reference=lambda: open_model(model.files, card.contract),
             ways=ways,
             unreachable=unreachable,
-            cost=_cost(weights, main.manifest.found_precision),
+            cost=_cost(model.files, main.manifest.found_precision),
             vehicles=self._vehicles(work, inputs),
             released=self._released(inputs),
             drives=self.drives,
@@ -170,9 +170,8 @@ class _Validate:
         if "released_weights" not in inputs:
             return None
         card = documents.decode(ModelCard, self.store.read(inputs["released_card"]), "released model's card")
-        digest = inputs["released_weights"]
-        path = self.store.path(digest)
-        return Released(card.contract, digest, lambda: open_model(path, card.contract))
+        model = trained(self.store, inputs, "released_")
+        return Released(card.contract, model.digest, lambda: open_model(model.files, card.contract))
 
     def _artifact(self, inputs: Mapping[str, Digest], prefix: str) -> Artifact:
         manifest = documents.decode(
@@ -205,8 +204,8 @@ def _build(profile: PlatformProfile, work: ValidateWork) -> Build:
     )
 
 
-def _cost(weights: Path, precision: Precision) -> StepCost:
-    return graph_cost(weights, precision).step
+def _cost(weights: GraphFiles, precision: Precision) -> StepCost:
+    return graph_cost(weights.model, precision, weights.data).step
 
 
 def _summary(results: tuple[CheckResult, ...]) -> dict[str, str | int | float | bool]:

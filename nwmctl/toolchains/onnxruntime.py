@@ -115,12 +115,19 @@ class OnnxRuntime:
         return sessions.open_worker("onnxruntime", payload, manifest.inputs, manifest.outputs, timeout_s)
 
 
-def open_model(model: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], timeout_s: float = 60.0) -> Session:
-    """Load a model as it was trained, any batch: the reference. The ports come from the model's contract.
+def open_model(
+    model: Path,
+    inputs: tuple[Port, ...],
+    outputs: tuple[Port, ...],
+    timeout_s: float = 60.0,
+    data: Path | None = None,
+) -> Session:
+    """Load a model as it was trained, any batch: the reference; ``data`` are the weights outside of its
+    graph. The ports come from the model's contract.
 
     Raises MissingError and ToolchainError subclasses.
     """
-    return sessions.open_worker("onnxruntime", model, inputs, outputs, timeout_s)
+    return sessions.open_worker("onnxruntime", model, inputs, outputs, timeout_s, data=data)
 
 
 def _read(recipe: Recipe, unit: str) -> LoweringOrder:

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from nwmctl.domain.artifact import Port
 from nwmctl.errors import RuntimeCrashedError, RuntimeFailedError, TensorMismatchError, ToolchainTimeoutError
 from nwmctl.toolchains.framing import Frame, FrameError, pack, unpack
+from nwmctl.toolchains.graph_files import lay_out
+from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.process import (
     Command,
     Limits,
@@ -230,12 +232,14 @@ def open_worker(
     outputs: tuple[Port, ...],
     timeout_s: float,
     flags: tuple[str, ...] = (),
+    data: Path | None = None,
 ) -> WorkerSession:
     """Load a payload in a worker (a runtime of ``runtimes``); ``flags`` are what the manifest says that the runtime
-    needs. Raises what ``WorkerSession.run`` raises."""
+    needs, ``data`` the file of weights that a graph keeps outside. Raises what ``WorkerSession.run`` raises."""
+    folder = Path(tempfile.mkdtemp(prefix="nwmctl-worker-"))
     order = {
         "runtime": runtime,
-        "payload": str(payload.resolve()),
+        "payload": str(lay_out(GraphFiles(payload.resolve(), data), folder)),
         "inputs": [_said(port) for port in inputs],
         "outputs": [_said(port) for port in outputs],
         "flags": list(flags),
@@ -243,7 +247,7 @@ def open_worker(
     command = Command(
         f"the runtime {runtime}",
         python_module("nwmctl.toolchains.worker", json.dumps(order)),
-        Path(tempfile.mkdtemp(prefix="nwmctl-worker-")),
+        folder,
         Limits(memory=MemoryLimit.DATA, file_bytes=_LOG_BYTES),
         own_path(),
     )

@@ -207,7 +207,11 @@ def test_a_result_is_kept_and_read_back(store: ContentStore) -> None:
 
 # --- real compilers -----------------------------------------------------------------------------------------------
 
-OPTIONS_V9: dict[str, str | int | float] = {"cpu": "generic", "features": "+v9a,+dotprod,+i8mm,+bf16,+fullfp16,+fp16fml", "data_tiling": True}
+OPTIONS_V9: dict[str, str | int | float] = {
+    "cpu": "generic",
+    "features": "+v9a,+dotprod,+i8mm,+bf16,+fullfp16,+fp16fml",
+    "data_tiling": True,
+}
 REAL = {
     "virtual": ("host", Recipe("onnxruntime", Precision.FP32)),
     "nt2.0 gpu": ("gpu", Recipe("iree", Precision.FP16, {"arch": "sm_87", "opt_level": "O3"})),

@@ -23,7 +23,7 @@ from nwmctl.steps.compile import compile_step
 from nwmctl.steps.search import search_step
 from nwmctl.steps.search_judge import Bench, judge
 from nwmctl.steps.search_mixed import Mixer
-from nwmctl.steps.shelf import kept_drives
+from nwmctl.steps.shelf import kept_drives, trained
 from nwmctl.steps.ways import Artifact
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.lowering import GraphFiles
@@ -98,8 +98,7 @@ def test_the_simulated_error_is_that_of_the_artifact(tmp_path: Path) -> None:
     profile = documents.decode(PlatformProfile, store.read(inputs["profile"]), "profile")
     bench = Bench(
         documents.decode(ModelCard, store.read(inputs["card"]), "card"),
-        store.path(inputs["weights"]),
-        inputs["weights"],
+        trained(store, inputs),
         store.path(inputs["golden"]),
         profile,
         profile.variants[0].builds[0],
@@ -108,7 +107,7 @@ def test_the_simulated_error_is_that_of_the_artifact(tmp_path: Path) -> None:
         kept_drives(store),
     )
     parts = {name: inputs[name] for name in ("card", "weights", "calibration", "golden")}
-    files = GraphFiles(bench.weights, None, store.path(inputs["calibration"]))
+    files = GraphFiles(bench.model.files.model, None, store.path(inputs["calibration"]))
     notes: list[str] = []
     simulated = Mixer(store, bench, files, parts, Limits(120.0)).rehearse(STATIC, notes.append)
     assert notes == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,3 +215,27 @@ def test_the_model_is_compared_with_the_released_one_by_drives_that_are_kept(
 
 def _nobody_drives(*arguments: Any) -> Any:
     raise AssertionError("these drives were kept")
+
+
+def test_weights_outside_of_the_graph_are_checked_like_any_others(bench: Bench, tmp_path: Path) -> None:
+    import onnx
+
+    graph = onnx.load_model_from_string(bench.store.read(bench.inputs["weights"]))
+    onnx.save_model(
+        graph, str(tmp_path / "m.onnx"), save_as_external_data=True, location="far.bin", size_threshold=1024
+    )
+    outside = {
+        "weights": bench.store.put_file(tmp_path / "m.onnx"),
+        "weights_data": bench.store.put_file(tmp_path / "far.bin"),
+    }
+    assert shelf.trained(bench.store, {**bench.inputs, **outside}).digest not in (
+        *outside.values(),
+        bench.inputs["weights"],
+    )
+    released = {f"released_{name}": digest for name, digest in outside.items()}
+    inside = {result.check: result for result in bench.evidence(bench.run()).results}
+    found = {result.check: result for result in bench.evidence(bench.run(**outside, **released)).results}
+    assert bench.executed == 1
+    assert found[Check.PARITY].verdict is Verdict.PASSED
+    assert found[Check.PARITY].figures == inside[Check.PARITY].figures
+    assert found[Check.BUDGET].figures == inside[Check.BUDGET].figures
