@@ -19,10 +19,10 @@ from nwmctl.toolchains.registry import toolchain
 from nwmctl.vehicle.inference import inference, lacking
 
 
-def compiled(folder: Path, operator: str, maker: str = "onnxruntime") -> Compiled:
+def compiled(folder: Path, operator: str, maker: str = "onnxruntime", recipe: Recipe | None = None) -> Compiled:
     """``control = operator(-ego)``, by a multiplication: the square root of it is not a number."""
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 4, 6]) for name in ("ego", "control")]
-    weights = onnx.numpy_helper.from_array(-np.eye(6, dtype=np.float32), "weights")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 4, 32]) for name in ("ego", "control")]
+    weights = onnx.numpy_helper.from_array(-np.eye(32, dtype=np.float32), "weights")
     nodes = [
         helper.make_node("MatMul", ["ego", "weights"], ["less"]),
         helper.make_node(operator, ["less"], ["control"]),
@@ -33,7 +33,7 @@ def compiled(folder: Path, operator: str, maker: str = "onnxruntime") -> Compile
     onnx.save(model, str(path))
     scratch = folder / "scratch"
     scratch.mkdir()
-    recipe = Recipe(maker, Precision.FP32)
+    recipe = recipe or Recipe(maker, Precision.FP32)
     return toolchain(maker).compile(CompileRequest(path, file_digest(path), recipe, "host", "", scratch))
 
 
@@ -71,6 +71,12 @@ def test_a_payload_of_openvino(tmp_path: Path) -> None:
     found = compiled(tmp_path, "Tanh", "openvino")
     assert found.manifest.format == "openvino-ir"
     assert lacking(toolchain)(found.manifest) == ""
+    assert inference(toolchain)(found.payload, found.manifest) == "one call, 1 finite outputs"
+
+
+def test_a_payload_of_integers(tmp_path: Path) -> None:
+    found = compiled(tmp_path, "Tanh", recipe=Recipe("onnxruntime", Precision.INT8, {"quantisation": "dynamic"}))
+    assert found.manifest.found_precision is Precision.INT8
     assert inference(toolchain)(found.payload, found.manifest) == "one call, 1 finite outputs"
 
 
