@@ -114,6 +114,7 @@ def test_a_compiler_that_fails_in_its_own_way(
         build(declarations, model, tmp_path / "s", mode=mode)
 
 
+@pytest.mark.long
 def test_a_compiler_that_hangs(declarations: Path, model: Path, tmp_path: Path) -> None:
     ask = request(model, tmp_path / "s", "external", FP32, "npu", template="tiny", mode="hang")
     with pytest.raises(ToolchainTimeoutError, match="tiny did not end within 8 s"):
