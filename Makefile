@@ -66,7 +66,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about a minute the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) --editable '.[iree,logs]'
+	@$(INSTALL) --editable '.[iree,ptxas,logs]'
 	@$(EMULATION)
 	@touch $@
 
