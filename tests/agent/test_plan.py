@@ -80,7 +80,7 @@ def test_a_check_can_send_its_own_compilation_to_the_next_recipe(plan: tuple[Pla
             assert step.repair in step.needs
             assert by_id[step.repair].adjustable["recipe"]
     gpu = by_id["compile/release/orin-x.gpu"]
-    assert [recipe["precision"] for recipe in gpu.adjustable["recipe"]] == ["fp16", "fp32"]  # type: ignore[index]
+    assert [recipe["precision"] for recipe in gpu.adjustable["recipe"]] == ["fp16", "fp16", "fp32"]  # type: ignore[index]
     assert gpu.parameters["recipe"] == gpu.adjustable["recipe"][0]  # type: ignore[index]
 
 
