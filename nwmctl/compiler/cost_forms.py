@@ -22,7 +22,7 @@ INTERPRETERS = frozenset({"onnxruntime"})
 ONE_AFTER_THE_OTHER = frozenset({"cpu", HOST_UNIT})
 """Units whose arithmetic and memory accesses hardly overlap."""
 _CONVERTING = frozenset({"onnxruntime", "openvino"})
-"""Runtimes that turn half-precision weights into what the host multiplies, once, when they load an artifact."""
+"""Runtimes that widen weights in halves, and int8 weights of float products, to what the host multiplies."""
 
 ASSUMED = "assumed"
 """The word for constants that nobody has measured."""
@@ -101,8 +101,8 @@ def machine_precision(toolchain: str, unit: str, form: Form, options: Mapping[st
 
 def held_bytes(toolchain: str, unit: str, form: Form) -> int:
     """Bytes that one weight takes while the artifact runs."""
-    halves = form in (Form.FP16, Form.BF16)
-    return 4 if halves and unit == HOST_UNIT and toolchain in _CONVERTING else form.weight_bytes
+    floats = form in (Form.FP16, Form.BF16, Form.WEIGHTS)
+    return 4 if floats and unit == HOST_UNIT and toolchain in _CONVERTING else form.weight_bytes
 
 
 def efficiency(unit: str) -> float:
