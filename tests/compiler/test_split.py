@@ -311,3 +311,15 @@ def test_the_generated_transformer_is_split_bit_for_bit(tmp_path: Path) -> None:
     assert composes(split.whole, split.parts, observations(2, 5))
     one, two = (stage.flops for stage in split.plan.stages)
     assert 0.3 < one / (one + two) < 0.7
+
+
+def test_the_table_says_what_is_not_known(block: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nwmctl.cli.split import _print
+
+    plan = split_model(GraphFiles(block), order(UNKNOWN), LIMITS, tmp_path).plan
+    _print(plan, tmp_path)
+    shown = capsys.readouterr().out
+    assert "not known over two chips" in shown
+    assert "bandwidth of the link between two chip" in shown
+    assert "(assumed)" in shown
+    assert "not compared" in shown
