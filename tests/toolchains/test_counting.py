@@ -125,7 +125,7 @@ def test_several_rows_are_refused(arm_fp32: Compiled) -> None:
 def test_int8_executes_less_in_a_tiny_block(tmp_path: Path) -> None:
     """The benchmark's own block, small: numbers and counts of the artifacts that it builds."""
     require_real("qemu-aarch64", not emulation.missing(), emulation.missing())
-    tiny = Block(tokens=16, width=64, heads=2, hidden=128)
+    tiny = Block(tokens=32, width=96, heads=2, hidden=384)
     recipes: tuple[tuple[str, Precision, dict[str, Option]], ...] = (
         ("fp32", Precision.FP32, {"opt_level": "O1"}),
         ("int8", Precision.INT8, {"opt_level": "O1", "microkernels": True}),
@@ -135,10 +135,10 @@ def test_int8_executes_less_in_a_tiny_block(tmp_path: Path) -> None:
         for name, precision, options in recipes
     ]
     whole, small = (line.executed for line in lines)
-    assert lines[0].error < 1e-5
+    assert lines[0].error < 5e-5, "the compiler approximates exp and tanh"
     assert 1e-4 < lines[1].error < 0.02
     assert small.kernels < whole.kernels
-    assert small.products["sdot"] * 16 == 16 * (4 * 64 * 64 + 2 * 64 * 128), "every layer's product is integers"
+    assert small.products["sdot"] * 16 == 32 * (4 * 96 * 96 + 2 * 96 * 384), "every layer's product is integers"
 
 
 def test_a_missed_goal_is_said() -> None:
