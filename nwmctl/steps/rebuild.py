@@ -93,7 +93,7 @@ class _Rebuild:
         *,
         fleeting: bool = False,
     ) -> Outcome:
-        said: dict[str, str | int | float | bool] = {str(result.verdict): 1, "said": result.summary, **(took or {})}
+        said: dict[str, str | int | float | bool] = {str(result.verdict): 1, "_said": result.summary, **(took or {})}
         return Outcome({"rebuilt": keep_results(self.store, [result]), **kept}, said, fleeting=fleeting)
 
 
