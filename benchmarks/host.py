@@ -3,8 +3,9 @@
 Two models: a generated driving transformer, and the example model, where overhead rules. For each, every recipe that
 the host drivers offer is compiled, and one mixed-precision recipe out of the sensitivities; each is judged by parity on
 the package's golden rows; the fastest that pass are measured again, one is chosen, and it is compared with the peers in
-another measurement. One thread each, a process each, interleaved. A ratio is that of the medians; its
-interval is the 95 % bootstrap over rounds. Writes a section of ``RESULTS-compiler.md``; exits 1 where a goal is missed, and says what was missing.
+another measurement. One thread each, a process each, interleaved. A ratio is that of the medians; its interval is the
+95 % bootstrap over rounds. Writes a section of ``RESULTS-compiler.md``; exits 1 where a goal is missed, and says what
+was missing.
 """
 
 from __future__ import annotations
