@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from nwmctl.domain.search import Effort as Effort
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +17,14 @@ if TYPE_CHECKING:
     from nwmctl.agent.building import SearchOrder
     from nwmctl.app.settings import Settings
     from nwmctl.errors import NwmError
+
+
+class Effort(StrEnum):
+    """The domain's efforts, once more: `--help` imports nothing of the domain."""
+
+    QUICK = "quick"
+    FULL = "full"
+
 
 WorkspaceOption = Annotated[
     Path | None,

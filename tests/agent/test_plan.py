@@ -105,9 +105,7 @@ def test_another_driver_is_another_gpu_artifact_and_the_same_cpu_artifact(
     fresh = {step.id for step in new if meaning(new)[step.id] not in before}
     assert "compile/release/orin-x.cpu" not in fresh
     assert {name for name in fresh if name.startswith("compile/release")} == {"compile/release/orin-x.gpu"}
-    assert after.total() == before.total() + 4, (
-        "nt3.0 has artifacts of its own, built twice, of both models"
-    )
+    assert after.total() == before.total() + 4, "nt3.0 has artifacts of its own, built twice, of both models"
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
