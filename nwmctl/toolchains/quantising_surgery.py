@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nwmctl.toolchains.lowering import Integers
 
 Array = NDArray[Any]
-_INT32_MOST = float((1 << 31) - 1)
+INT32_MOST = float((1 << 31) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ class Surgery:
 
         def steps(array: Array) -> Array:
             exact = array.astype(np.float64) / scales(weights.numpy()).astype(np.float64)
-            return np.rint(np.clip(exact, -_INT32_MOST, _INT32_MOST)).astype(np.int32)
+            return np.rint(np.clip(exact, -INT32_MOST, INT32_MOST)).astype(np.int32)
 
         size = bias.shape.numpy()
         name = f"{node.name or node.outputs[0].name}__bias"

@@ -197,7 +197,7 @@ class _Surgery:
         activation = node.input[0]
         if self.how is not Quantisation.WEIGHTS:
             activation = self._round(nodes, node.input[0], f"{out}.in")
-        inputs = [activation, self._round_weights(node.input[1], axis), *node.input[2:]]
+        inputs = [activation, self._round_weights(node.input[1], axis), *self._round_bias(node, axis)]
         output_too = node.op_type == "Conv" and node.output[0] in self.scales
         nodes.append(_copy(node, inputs, f"{out}.raw" if output_too else out))
         if output_too:
@@ -230,6 +230,27 @@ class _Surgery:
             self.weights[name] = copy
             self.model.graph.initializer.append(copy)
         return name
+
+    def _round_bias(self, node: Any, axis: int) -> list[str]:
+        """A constant bias inside a product, in steps of both scales, as the static lowering has it. The differences are
+        tiny, and decide on which side of a half the activations behind it are rounded."""
+        from onnx import numpy_helper
+
+        from nwmctl.toolchains.quantising_surgery import INT32_MOST, channel_scales
+
+        names = list(node.input[2:])
+        if self.how is not Quantisation.STATIC or not names or node.input[0] not in self.scales:
+            return names
+        weights, bias = (self.weights.get(name) for name in node.input[1:3])
+        if weights is None or bias is None or list(bias.dims) != [weights.dims[axis]]:
+            return names
+        step = numpy_helper.to_array(self.scales[node.input[0]][0])
+        scales = (channel_scales(numpy_helper.to_array(weights), axis, self.most) * step).astype(np.float32)
+        exact = numpy_helper.to_array(bias).astype(np.float64) / scales.astype(np.float64)
+        rounded = np.rint(np.clip(exact, -INT32_MOST, INT32_MOST)).astype(np.int32).astype(np.float32) * scales
+        name = f"{node.output[0]}.bias"
+        self.model.graph.initializer.append(numpy_helper.from_array(rounded, name))
+        return [name]
 
     def _round_weights(self, name: str, axis: int) -> str:
         """Weights rounded as the lowering rounds them, in floats again."""
