@@ -21,6 +21,8 @@ _SIGNS = {
 }
 """Names of instructions and operators that are of a number format."""
 _WEIGHTS_SHARE = 0.75
+_HALVES_SHARE = 0.45
+"""Half-precision weights alone would be half of the model."""
 _LARGE = 4 << 20
 """From so many bytes on weights are most of a payload."""
 
@@ -33,7 +35,9 @@ def broken_promise(manifest: ArtifactManifest, model_bytes: int) -> str:
     recipe = manifest.recipe
     if recipe.options.get("quantisation") == Quantisation.WEIGHTS:
         # The arithmetic stays floating-point; what can be seen is that the weights have become small.
-        if model_bytes >= _LARGE and manifest.size > _WEIGHTS_SHARE * model_bytes:
+        halves = recipe.options.get("rest") in ("fp16", "bf16") and not recipe.options.get("keep")
+        share = _HALVES_SHARE if halves else _WEIGHTS_SHARE
+        if model_bytes >= _LARGE and manifest.size > share * model_bytes:
             return f"int8 weights are asked for, and {manifest.size} bytes of payload for {model_bytes} bytes of model"
         return ""
     if not manifest.found or manifest.found_precision is recipe.precision or recipe.precision not in _SIGNS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nwmctl.domain.artifact import Option, Precision, Quantisation, Recipe
 from nwmctl.errors import RecipeOptionError, UnsupportedRecipeError
-from nwmctl.toolchains.graph_options import INTEGERS, QUANTISATION, graph_order, known
+from nwmctl.toolchains.graph_options import INTEGERS, QUANTISATION, REST, graph_order, known
 from nwmctl.toolchains.lowering import Integers, LoweringOrder
 
 UNITS = ("gpu", "vulkan", "cpu", "host")
@@ -76,7 +76,7 @@ def plan(recipe: Recipe, unit: str) -> Plan:
     """Read a recipe for one unit. Raises RecipeOptionError, UnsupportedRecipeError."""
     _refuse(recipe.precision, unit)
     options = _Reader(recipe, unit)
-    order = _order(recipe, options)
+    order = _order(recipe, options, unit)
     bf16 = Precision.BF16 in (recipe.precision, order.rest)
     careful = bf16 or recipe.precision is Precision.INT8 or (unit, recipe.precision) == ("vulkan", Precision.FP16)
     level = options.choice("opt_level", _LEVELS, "O1" if careful else "O3")
@@ -91,6 +91,9 @@ def plan(recipe: Recipe, unit: str) -> Plan:
         case "gpu":
             arch = options.text("arch", r"sm_\d{2,3}", "sm_87")
             flags += ["--iree-hal-target-device=cuda", f"--iree-cuda-target={arch}"]
+            if order.quantisation is Quantisation.WEIGHTS:
+                # Otherwise the compiler widens them beforehand and stores fp16, without a word.
+                flags.append("--iree-opt-const-expr-hoisting=false")
         case "vulkan":
             arch = options.text("arch", r"[a-z][a-z0-9]*", "ampere")
             flags += ["--iree-hal-target-device=vulkan", f"--iree-vulkan-target={arch}"]
@@ -135,9 +138,8 @@ def _refuse(precision: Precision, unit: str) -> None:
     match precision, unit:
         case _, _ if unit not in UNITS:
             raise _unsupported(f"the unit '{unit}'", f"it builds for {', '.join(UNITS)}")
-        case Precision.INT8, "gpu" | "vulkan":
-            why = "its integer products use no tensor core there and are slower than fp16"
-            raise _unsupported(f"int8 for the {unit}", why)
+        case Precision.INT8, "vulkan":
+            raise _unsupported("int8 for the vulkan", "what becomes of it was not measured")
         case Precision.INT8, "host":
             raise _unsupported("int8 for the host", "this compiler has no fast integer code for it; others have")
         case Precision.BF16, "gpu" | "vulkan":
@@ -145,9 +147,14 @@ def _refuse(precision: Precision, unit: str) -> None:
             raise _unsupported(f"bf16 for the {unit}", why)
 
 
-def _order(recipe: Recipe, options: _Reader) -> LoweringOrder:
+def _order(recipe: Recipe, options: _Reader, unit: str) -> LoweringOrder:
     """What the recipe says about the graph."""
     order = graph_order(recipe, 1)
+    if unit == "gpu" and order.quantisation not in (None, Quantisation.WEIGHTS):
+        why = "integer products use no tensor core there and are slower than fp16"
+        raise options.wrong(QUANTISATION, why, "use weights: they are widened inside the kernels")
+    if unit == "gpu" and order.quantisation is Quantisation.WEIGHTS and order.rest is not Precision.FP16:
+        raise options.wrong(REST, "only fp16 reaches the tensor cores", "write 'rest: fp16'")
     if order.quantisation is Quantisation.DYNAMIC:
         why = "this compiler does not compile scales that are computed at run time"
         raise options.wrong(QUANTISATION, why, "use static, with calibration data in the model's package")

@@ -15,6 +15,7 @@ from nwmctl.toolchains.protocol import Capability, Effort
 CAPABILITIES = (
     Capability("gpu", Precision.FP32),
     Capability("gpu", Precision.FP16),
+    Capability("gpu", Precision.INT8, (Quantisation.WEIGHTS,), mixed=True),
     Capability("vulkan", Precision.FP32),
     Capability("vulkan", Precision.FP16),
     Capability("cpu", Precision.FP32),
@@ -61,9 +62,12 @@ def _for(unit: str, has: set[str], assembler: bool) -> list[tuple[Precision, _Op
 
 def _gpu(chip: _Options, assembler: bool) -> list[tuple[Precision, _Options]]:
     first = {**chip, "fp16_scope": "matmul", "opt_level": "O3"}
+    weights = {**chip, "quantisation": "weights", "rest": "fp16", "opt_level": "O3"}
     return [
         *([(_FP16, {**first, "machine_code": True})] if assembler else []),
+        *([(_INT8, {**weights, "machine_code": True})] if assembler else []),
         (_FP16, first),
+        (_INT8, weights),
         (_FP16, {**chip, "fp16_scope": "all", "opt_level": "O3"}),
         (_FP32, {**chip, "opt_level": "O3"}),
         (_FP16, {**chip, "fp16_scope": "matmul", "opt_level": "O1"}),

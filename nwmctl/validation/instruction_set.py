@@ -91,7 +91,7 @@ def _gpu_faults(manifest: ArtifactManifest, chip: Chip, tensor: int) -> list[str
     if manifest.instruction_set not in chip.instruction_sets:
         listed = ", ".join(chip.instruction_sets)
         said.append(f"the code is for {manifest.instruction_set}, {chip.name} has {listed}")
-    if manifest.recipe.precision in (Precision.FP16, Precision.BF16) and not tensor:
+    if manifest.recipe.precision is not Precision.FP32 and not tensor:
         said.append(f"{manifest.recipe.precision} code without a single tensor-core instruction")
     return said
 

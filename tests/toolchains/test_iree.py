@@ -234,6 +234,8 @@ def test_a_compiler_without_memory_is_a_failure(iree: Iree, model: Path, tmp_pat
         (INT8, "cpu", {"cpu": "generic", "integers": "unsigned"}, "stay scalar on Arm"),
         (INT8, "cpu", {"cpu": "generic", "rest": "bf16", "opt_level": "O2"}, "would be fp32"),
         (INT8, "cpu", {"cpu": "generic", "rest": "int8"}, "must be fp32"),
+        (INT8, "gpu", {}, "slower than fp16"),
+        (INT8, "gpu", {"quantisation": "weights"}, "only fp16 reaches the tensor cores"),
     ],
 )
 def test_options_are_a_closed_set(precision: Precision, unit: str, options: dict[str, str], words: str) -> None:
@@ -244,7 +246,7 @@ def test_options_are_a_closed_set(precision: Precision, unit: str, options: dict
 
 @pytest.mark.parametrize(
     ("precision", "unit"),
-    [(BF16, "gpu"), (BF16, "vulkan"), (FP32, "npu"), (INT8, "gpu"), (INT8, "vulkan"), (INT8, "host")],
+    [(BF16, "gpu"), (BF16, "vulkan"), (FP32, "npu"), (INT8, "vulkan"), (INT8, "host")],
 )
 def test_what_it_does_not_build_is_refused(precision: Precision, unit: str) -> None:
     with pytest.raises(UnsupportedRecipeError):

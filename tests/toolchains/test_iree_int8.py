@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,17 @@ def test_weights_alone_stay_small_and_multiply_floats(
         assert 1e-4 < worst(session.run(given), expected(given)) < 0.1
     weights = 2 * 32 * 64
     assert arm_fp32.manifest.size - manifest.size > 2 * weights, "they are stored as integers"
+
+
+def test_a_gpu_widens_integer_weights_inside_its_kernels(iree: Iree, model: Path, tmp_path: Path) -> None:
+    """Without its flag this compiler stores them as fp16 again, or widens them once at the start."""
+    options = {"arch": "sm_87", "quantisation": "weights", "rest": "fp16"}
+    compiled = iree.compile(request(model, tmp_path / "s", "iree", INT8, "gpu", **options))
+    assert "--iree-opt-const-expr-hoisting=false" in compiled.manifest.argv
+    code = compiled.payload.read_bytes()
+    assert re.search(rb"cvt\.rn\.f(16|32)\.s(8|16|32)", code), "integers become floats in a kernel"
+    assert b"_initializer_" not in code
+    assert any("weights of 2 products are int8" in note for note in compiled.manifest.notes)
 
 
 def test_code_without_dot_products_is_named() -> None:
