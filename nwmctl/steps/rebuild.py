@@ -132,4 +132,4 @@ def rebuild_step(
         return work, {**parts_of(inputs), **kept, "toolchain": tool}
 
     work = _Rebuild(store, toolchains, Bounds(timeout_s), clock, sleep)
-    return Step(StepName.REBUILD, 1, True, RebuildWork, work, resolve=resolve)
+    return Step(StepName.REBUILD, 2, True, RebuildWork, work, resolve=resolve)

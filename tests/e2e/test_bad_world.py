@@ -42,7 +42,7 @@ def nothing(place: Place) -> bool:
     [
         pytest.param("fail", "CompileFailedError", ("exit status 1", "too many nodes"), marks=pytest.mark.long),
         ("hang", "ToolchainTimeoutError", ("did not end within 4 s",)),
-        ("lie", "CompileFailedError", ("exited 0 and yet said", "could not build the engine")),
+        ("lie", "ErrorSaidError", ("exited 0 and yet said", "could not build the engine")),
         pytest.param("nothing", "CompileFailedError", ("exited 0 and left no payload",), marks=pytest.mark.long),
     ],
 )
