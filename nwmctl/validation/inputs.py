@@ -8,6 +8,7 @@ The same seed gives the same inputs.
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -107,7 +108,7 @@ def _read_header(stream: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np
             return np.lib.format.read_array_header_1_0(stream)
         if version == (2, 0):
             return np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as problem:
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError, MemoryError, RecursionError) as problem:
         raise _refuse("is damaged", f"{key} has no readable array header") from problem
     raise _refuse("cannot be read", f"{key} has array format {version}, versions 1.0 and 2.0 are read")
 

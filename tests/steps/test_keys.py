@@ -159,4 +159,4 @@ def test_the_inputs_that_steps_read_are_those_that_the_plan_gives(walked: Road) 
         plan: tuple[PlannedStep, ...] = session.plan()
     for step in plan:
         absent = step.inputs.keys() - resolve(step, walked.outcomes).keys()
-        assert absent <= {"twin_payload", "twin_manifest", "weights_data"}
+        assert absent <= {"twin_payload", "twin_manifest", "weights_data", "released_weights_data"}
