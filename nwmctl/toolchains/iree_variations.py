@@ -61,18 +61,17 @@ def _for(unit: str, has: set[str], assembler: bool) -> list[tuple[Precision, _Op
 
 
 def _gpu(chip: _Options, assembler: bool) -> list[tuple[Precision, _Options]]:
-    first = {**chip, "fp16_scope": "matmul", "opt_level": "O3"}
-    weights = {**chip, "quantisation": "weights", "rest": "fp16", "opt_level": "O3"}
-    return [
-        *([(_FP16, {**first, "machine_code": True})] if assembler else []),
-        *([(_INT8, {**weights, "machine_code": True})] if assembler else []),
-        (_FP16, first),
-        (_INT8, weights),
+    matmul = {**chip, "fp16_scope": "matmul", "opt_level": "O3"}
+    found: list[tuple[Precision, _Options]] = [
+        (_FP16, matmul),
+        (_INT8, {**chip, "quantisation": "weights", "rest": "fp16", "opt_level": "O3"}),
         (_FP16, {**chip, "fp16_scope": "all", "opt_level": "O3"}),
         (_FP32, {**chip, "opt_level": "O3"}),
-        (_FP16, {**chip, "fp16_scope": "matmul", "opt_level": "O1"}),
+        (_FP16, {**matmul, "opt_level": "O1"}),
         (_FP32, {**chip, "opt_level": "O1"}),
     ]
+    # A driver that translates in the vehicle is the way to fall back on, where machine code can be made here.
+    return [*((kind, {**options, "machine_code": True}) for kind, options in found), *found] if assembler else found
 
 
 def _vulkan(chip: _Options) -> list[tuple[Precision, _Options]]:
