@@ -17,14 +17,12 @@ CAPABILITIES = (
     Capability("gpu", Precision.FP16),
     Capability("gpu", Precision.INT8, (Quantisation.WEIGHTS,), mixed=True),
     Capability("vulkan", Precision.FP32),
-    Capability("vulkan", Precision.FP16),
     Capability("cpu", Precision.FP32),
     Capability("cpu", Precision.FP16),
     Capability("cpu", Precision.BF16),
     Capability("cpu", Precision.INT8, (Quantisation.STATIC, Quantisation.WEIGHTS), mixed=True),
     Capability("host", Precision.FP32),
     Capability("host", Precision.FP16),
-    Capability("host", Precision.BF16),
 )
 _QUICK = 3
 _V9 = "+v9a,+dotprod,+i8mm,+bf16,+fullfp16,+fp16fml"
@@ -77,7 +75,6 @@ def _gpu(chip: _Options, assembler: bool) -> list[tuple[Precision, _Options]]:
 def _vulkan(chip: _Options) -> list[tuple[Precision, _Options]]:
     return [
         (_FP32, {**chip, "opt_level": "O3"}),
-        (_FP16, {**chip, "fp16_scope": "matmul", "opt_level": "O1"}),
         (_FP32, {**chip, "opt_level": "O1"}),
     ]
 
