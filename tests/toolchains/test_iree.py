@@ -55,7 +55,7 @@ def test_fp32_labelled_fp16_is_found_out(
     iree: Iree, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conversion is left out, as a defect would leave it out; everything after it is real."""
-    monkeypatch.setattr(iree_options, "_order", lambda recipe, options: lowering.LoweringOrder(FP32))
+    monkeypatch.setattr(iree_options, "_order", lambda recipe, options, unit: lowering.LoweringOrder(FP32))
     compiled = iree.compile(request(model, tmp_path / "s", "iree", FP16, "gpu"))
     manifest = compiled.manifest
     assert manifest.recipe.precision is FP16
