@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwmctl.domain.artifact import Option, Precision, Quantisation, Recipe
 from nwmctl.errors import RecipeOptionError, UnsupportedRecipeError
@@ -149,11 +149,14 @@ def _refuse(precision: Precision, unit: str) -> None:
 
 def _order(recipe: Recipe, options: _Reader, unit: str) -> LoweringOrder:
     """What the recipe says about the graph."""
-    order = graph_order(recipe, 1)
-    if unit == "gpu" and order.quantisation not in (None, Quantisation.WEIGHTS):
+    gpu = unit == "gpu"
+    order = graph_order(recipe, 1, quantisation=Quantisation.WEIGHTS if gpu else Quantisation.STATIC)
+    if gpu and order.quantisation is Quantisation.WEIGHTS and REST not in recipe.options:
+        order = replace(order, rest=Precision.FP16)
+    if gpu and order.quantisation not in (None, Quantisation.WEIGHTS):
         why = "integer products use no tensor core there and are slower than fp16"
         raise options.wrong(QUANTISATION, why, "use weights: they are widened inside the kernels")
-    if unit == "gpu" and order.quantisation is Quantisation.WEIGHTS and order.rest is not Precision.FP16:
+    if gpu and order.quantisation is Quantisation.WEIGHTS and order.rest is not Precision.FP16:
         raise options.wrong(REST, "only fp16 reaches the tensor cores", "write 'rest: fp16'")
     if order.quantisation is Quantisation.DYNAMIC:
         why = "this compiler does not compile scales that are computed at run time"

@@ -234,8 +234,8 @@ def test_a_compiler_without_memory_is_a_failure(iree: Iree, model: Path, tmp_pat
         (INT8, "cpu", {"cpu": "generic", "integers": "unsigned"}, "stay scalar on Arm"),
         (INT8, "cpu", {"cpu": "generic", "rest": "bf16", "opt_level": "O2"}, "would be fp32"),
         (INT8, "cpu", {"cpu": "generic", "rest": "int8"}, "must be fp32"),
-        (INT8, "gpu", {}, "slower than fp16"),
-        (INT8, "gpu", {"quantisation": "weights"}, "only fp16 reaches the tensor cores"),
+        (INT8, "gpu", {"quantisation": "static"}, "slower than fp16"),
+        (INT8, "gpu", {"rest": "fp32"}, "only fp16 reaches the tensor cores"),
     ],
 )
 def test_options_are_a_closed_set(precision: Precision, unit: str, options: dict[str, str], words: str) -> None:
