@@ -232,12 +232,13 @@ def _way(
 
 
 def _build(row: _Row, store: ContentStore) -> Build:
+    from nwmctl.steps.ways import build_at
+
     digest = row.step.inputs["profile"]
     assert isinstance(digest, Digest)
     profile = documents.decode(PlatformProfile, store.read(digest), "profile")
     _, variant, name = row.place.split("/")
-    found = profile.variant(variant)
-    return next(build for build in (found.builds if found else ()) if build.name == name)
+    return build_at(profile, variant, name)
 
 
 def _trained(row: _Row, store: ContentStore) -> Model:

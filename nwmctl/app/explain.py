@@ -147,12 +147,12 @@ def _given(
 ) -> Explanation:
     """Recipes that nobody searched for: which was used, and what the cost model says about all of them."""
     from nwmctl.compiler.cost import predict
+    from nwmctl.steps.ways import build_at
 
     here = places[step.id]
     platform, variant_name, build_name = here[0].split("/")
     profile = session.project.profiles[platform]
-    variant = profile.variant(variant_name)
-    build = next(each for each in (variant.builds if variant else ()) if each.name == build_name)
+    build = build_at(profile, variant_name, build_name)
     manifest = _manifest(outcomes[step.id], store)
     count, rate = _counted(outcomes, store)
     chip, lines, notes = profile.chip(build.chip), [], []

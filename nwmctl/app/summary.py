@@ -183,8 +183,8 @@ def _artifacts(session: Session, report: RunReport, store: ContentStore) -> list
 
 def _chip(session: Session, evidence: Evidence) -> str:
     variant, _, name = evidence.build.partition("/")
-    found = session.project.profiles[evidence.platform].variant(variant)
-    return next((build.chip for build in found.builds if build.name == name), "") if found else ""
+    build = session.project.profiles[evidence.platform].build(variant, name)
+    return build.chip if build else ""
 
 
 def _staged(session: Session, swu: Digest, filename: str) -> Path | None:

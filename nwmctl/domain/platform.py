@@ -218,6 +218,11 @@ class PlatformProfile:
         """The variant of that name."""
         return next((variant for variant in self.variants if variant.name == name), None)
 
+    def build(self, variant: str, name: str) -> Build | None:
+        """The build of that name in that variant."""
+        found = self.variant(variant)
+        return next((build for build in (found.builds if found else ()) if build.name == name), None)
+
     def chip(self, name: str) -> Chip:
         """The chip of that name (every named chip exists, see __post_init__)."""
         return next(chip for chip in self.chips if chip.name == name)

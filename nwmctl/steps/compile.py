@@ -121,8 +121,8 @@ def resolved(
     if work.rank >= len(ranking.recipes):
         raise NoOtherRecipeError(
             f"there is no recipe of rank {work.rank + 1} for {ranking.unit} of {ranking.chip}",
-            why=f"{len(ranking.recipes)} passed the search",
-            next="search again with more effort: `nwmctl search --effort full`",
+            why=f"{len(ranking.recipes)} passed the search, and none of them satisfied the checks that came after it",
+            next="see what failed with `nwmctl runs evidence`; then search with more effort, or pin another recipe",
         )
     return replace(work, recipe=ranking.recipes[work.rank], rank=0), own
 

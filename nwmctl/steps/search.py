@@ -24,7 +24,7 @@ from nwmctl.domain.platform import HOST_UNIT, Build, PlatformProfile
 from nwmctl.domain.search import Ranked, SearchReport
 from nwmctl.domain.step import Outcome, Scalar
 from nwmctl.domain.work import CompileWork, SearchWork, StepName
-from nwmctl.errors import NoCandidateError, NothingPassedError, NwmError, PlanError
+from nwmctl.errors import NoCandidateError, NothingPassedError, NwmError
 from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.steps.search_cost import Oracle, count_of, known_from
@@ -35,6 +35,7 @@ from nwmctl.steps.search_report import report_of, why
 from nwmctl.steps.search_timing import Stopwatch, machine
 from nwmctl.steps.search_world import Road
 from nwmctl.steps.shelf import kept_drives, runtimes, trained
+from nwmctl.steps.ways import build_at
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.process import Limits as ProcessLimits
@@ -66,7 +67,7 @@ class _Search:
         effort = Effort(work.effort)
         profile = documents.decode(PlatformProfile, self.store.read(inputs["profile"]), "profile")
         card = documents.decode(ModelCard, self.store.read(inputs["card"]), "model card")
-        build = _build(profile, work)
+        build = build_at(profile, work.variant, work.build)
         place = Place(build.chip, build.unit, work.driver, machine() if build.unit == HOST_UNIT else "")
         memory = recall(self.store, place)
         space = self._space(work, profile, build, memory, inputs)
@@ -205,18 +206,6 @@ def _limits(effort: Effort, work: SearchWork) -> Limits:
             return Limits(QUICK_RECIPES, seconds)
         case Effort.FULL:
             return Limits(None, seconds, mixed=True)
-
-
-def _build(profile: PlatformProfile, work: SearchWork) -> Build:
-    variant = profile.variant(work.variant)
-    for build in variant.builds if variant else ():
-        if build.name == work.build:
-            return build
-    raise PlanError(
-        f"profile {profile.name} has no build {work.variant}/{work.build}",
-        why="the plan was made from another profile",
-        next="start a new run",
-    )
 
 
 def _nothing(found: Found, build: Build, notes: Sequence[str]) -> NothingPassedError:

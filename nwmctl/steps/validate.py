@@ -19,18 +19,17 @@ from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.judge import Case
 from nwmctl.domain.model import ModelCard
-from nwmctl.domain.platform import Build, Catalogue, PlatformProfile, VehicleModel
+from nwmctl.domain.platform import Catalogue, PlatformProfile, VehicleModel
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import StepName, ValidateWork
-from nwmctl.errors import PlanError
 from nwmctl.formats import canonical, documents
 from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
 from nwmctl.steps.judge import other_results
 from nwmctl.steps.orders import about_the_artifact, cut_short, settings_of, wanted
 from nwmctl.steps.shelf import kept_drives, open_model, runtimes, trained
-from nwmctl.steps.ways import Artifact, ways_of
+from nwmctl.steps.ways import Artifact, build_at, ways_of
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.registry import Registry
@@ -92,7 +91,7 @@ class _Validate:
     def __call__(self, work: ValidateWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
         profile = documents.decode(PlatformProfile, self.store.read(inputs["profile"]), "profile")
         card = documents.decode(ModelCard, self.store.read(inputs["card"]), "model card")
-        build = _build(profile, work)
+        build = build_at(profile, work.variant, work.build)
         main = self._artifact(inputs, "")
         twin = self._artifact(inputs, "twin_") if "twin_payload" in inputs else None
         ways, unreachable = ways_of(build, main, twin)
@@ -190,18 +189,6 @@ def _reached(subject: Subject) -> str:
     benches = [way for way in subject.ways if way.obtained is Obtained.BENCH]
     budgets = [f"{subject.profile.budget.latency.value} ms" for way in benches if way.measure]
     return ", ".join([runtimes(), *(way.label for way in benches), *budgets])
-
-
-def _build(profile: PlatformProfile, work: ValidateWork) -> Build:
-    variant = profile.variant(work.variant)
-    for build in variant.builds if variant else ():
-        if build.name == work.build:
-            return build
-    raise PlanError(
-        f"profile {profile.name} has no build {work.variant}/{work.build}",
-        why="the plan was made from another profile",
-        next="start a new run",
-    )
 
 
 def _cost(weights: GraphFiles, precision: Precision) -> StepCost:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.figure import Obtained
-from nwmctl.domain.platform import HOST_UNIT, Build
-from nwmctl.errors import RemoteError
+from nwmctl.domain.platform import HOST_UNIT, Build, PlatformProfile
+from nwmctl.errors import PlanError, RemoteError
 from nwmctl.toolchains.protocol import Place, Session, Toolchain, WithBench
 from nwmctl.validation.subject import Pace, Unreachable, Way
 
@@ -32,6 +32,18 @@ class Artifact:
 
     def places(self) -> Mapping[Place, str]:
         return self.toolchain.places(self.manifest)
+
+
+def build_at(profile: PlatformProfile, variant: str, name: str) -> Build:
+    """The build that a work order is about. Raises PlanError where the profile has none."""
+    build = profile.build(variant, name)
+    if build is None:
+        raise PlanError(
+            f"profile {profile.name} has no build {variant}/{name}",
+            why="the plan was made from another profile",
+            next="start a new run",
+        )
+    return build
 
 
 def ways_of(build: Build, main: Artifact, twin: Artifact | None) -> tuple[tuple[Way, ...], tuple[Unreachable, ...]]:

@@ -48,7 +48,7 @@ def _name_by_module(graph: Any) -> None:
         try:
             scopes = [scope for scope in ast.literal_eval(noted) if isinstance(scope, str)] if noted else []
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
+            continue  # the note is only a hint: without it the layer is told by the weights' name, or not at all
         # The last entry names the operation; before it come the modules, each with its whole path.
         path = scopes[-2] if len(scopes) > 1 else ""
         if path:

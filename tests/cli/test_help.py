@@ -16,7 +16,9 @@ import typer
 from typer.testing import CliRunner
 
 from nwmctl import errors
+from nwmctl.cli import common
 from nwmctl.cli.app import app
+from nwmctl.domain import search
 from nwmctl.errors import ExitCode, NwmError
 
 ROOT = Path(__file__).parents[2]
@@ -193,3 +195,8 @@ def test_the_gateway_says_in_json_where_it_listens(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(20) == ExitCode.OK
+
+
+def test_the_command_lines_efforts_are_the_domains() -> None:
+    """They are spelled twice, so that --help imports nothing of the domain."""
+    assert [(each.name, each.value) for each in common.Effort] == [(each.name, each.value) for each in search.Effort]
