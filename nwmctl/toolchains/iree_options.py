@@ -142,6 +142,9 @@ def _refuse(precision: Precision, unit: str) -> None:
             raise _unsupported("int8 for the vulkan", "what becomes of it was not measured")
         case Precision.INT8, "host":
             raise _unsupported("int8 for the host", "this compiler has no fast integer code for it; others have")
+        case Precision.BF16, "host":
+            why = "what it makes of bf16 there multiplies fp32; only the host twin of a bf16 artifact needs that"
+            raise _unsupported("bf16 for the host", why)
         case Precision.BF16, "gpu" | "vulkan":
             why = "what becomes of it was not measured; fp16 reaches the tensor cores"
             raise _unsupported(f"bf16 for the {unit}", why)

@@ -246,7 +246,7 @@ def test_options_are_a_closed_set(precision: Precision, unit: str, options: dict
 
 @pytest.mark.parametrize(
     ("precision", "unit"),
-    [(BF16, "gpu"), (BF16, "vulkan"), (FP32, "npu"), (INT8, "vulkan"), (INT8, "host")],
+    [(BF16, "gpu"), (BF16, "vulkan"), (FP32, "npu"), (INT8, "vulkan"), (INT8, "host"), (BF16, "host")],
 )
 def test_what_it_does_not_build_is_refused(precision: Precision, unit: str) -> None:
     with pytest.raises(UnsupportedRecipeError):
