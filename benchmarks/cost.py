@@ -1,6 +1,6 @@
 """Predicted against measured latencies on this machine: ``python -m benchmarks.cost``.
 
-The cost model is fitted to the calibration set alone (``nwmctl.compiler.cost_calibration``: small generated graphs),
+The cost model is fitted to the calibration set alone (``benchmarks.calibration_set``: small generated graphs),
 then predicts every candidate of two models that it has not seen: the generated driving transformer and the example.
 Built and executed by the product's own drivers, side by side in processes of their own: the CPU time of the one
 thread that executes (``--clock wall``: the wall clock), and of all executions the bound of the fastest tenth, so that
@@ -28,11 +28,11 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.calibration_set import SET, CalibrationGraph, calibrate
 from benchmarks.models import driving_transformer
 from benchmarks.results import write_section
 from nwmctl.compiler.build import compile_build
 from nwmctl.compiler.cost import predict
-from nwmctl.compiler.cost_calibration import SET, CalibrationGraph, calibrate
 from nwmctl.compiler.cost_fit import fit
 from nwmctl.compiler.graph import GraphCount, count_graph
 from nwmctl.domain.artifact import Option, Precision, Recipe
@@ -44,6 +44,7 @@ from nwmctl.errors import NwmError
 from nwmctl.toolchains import sessions
 from nwmctl.toolchains.measure import MeasureOrder, measure_samples
 from nwmctl.toolchains.process import python_module
+from nwmctl.toolchains.processor import cache_bytes
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place
 from nwmctl.toolchains.registry import registry
 
@@ -189,15 +190,6 @@ def cases(folder: Path) -> Iterator[Case]:
             rows = {key.removeprefix("in/"): archive[key] for key in archive.files if key.startswith("in/")}
         inputs = tuple({key: values[index : index + 1] for key, values in rows.items()} for index in range(2))
         yield Case(name, model, data, inputs, count_graph(model))
-
-
-def cache_bytes() -> int | None:
-    """The largest cache of this machine's first core, as the kernel tells it."""
-    sizes = []
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        told = path.read_text().strip()
-        sizes.append(int(told.rstrip("KM")) << (20 if told.endswith("M") else 10))
-    return max(sizes, default=None)
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ torch runs the same weights, eagerly or compiled by Inductor.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -94,6 +95,8 @@ def _openvino(order: Order) -> Loaded:
 def _torch(order: Order, *, compiled: bool) -> Loaded:
     import torch
 
+    # Inductor starts its compiler in another folder, where the worker's relative one leads nowhere.
+    tempfile.tempdir = os.environ["TMPDIR"] = str(Path.cwd())
     torch.set_num_threads(1)
     network = _network(Path(order.payload))
     function = torch.compile(network) if compiled else network

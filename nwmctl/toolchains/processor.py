@@ -12,6 +12,8 @@ from pathlib import Path
 from nwmctl.domain.artifact import Precision
 
 _SAID = Path("/proc/cpuinfo")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"K": 10, "M": 20}
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _FP16 = frozenset({"avx512_fp16", "amx_fp16", "fphp"})
 _DOTS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
@@ -25,6 +27,17 @@ def processor() -> frozenset[str]:
         return extensions(_SAID.read_text("utf-8"))
     except OSError:
         return frozenset()
+
+
+@lru_cache(maxsize=1)
+def cache_bytes() -> int | None:
+    """The largest cache of the first core; None where the kernel does not say."""
+    sizes = []
+    for path in _CACHES.glob("index*/size"):
+        told = path.read_text("utf-8").strip()
+        if told[:-1].isdigit() and told[-1] in _UNITS:
+            sizes.append(int(told[:-1]) << _UNITS[told[-1]])
+    return max(sizes, default=None)
 
 
 def extensions(cpuinfo: str) -> frozenset[str]:

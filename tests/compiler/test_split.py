@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from benchmarks.calibration_set import INPUT, Block, write_block
 from nwmctl.app.resources import platforms_folder
 from nwmctl.app.split import SplitRequest, split_package
 from nwmctl.cli.app import app
-from nwmctl.compiler.cost_calibration import INPUT, Block, write_block
 from nwmctl.compiler.split import BY_OPERATIONS, BY_TIME, SplitOrder, choose, split_model
 from nwmctl.compiler.split_check import composes
 from nwmctl.compiler.split_cuts import MOST_TENSORS, Cut, SplitGraph

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nwmctl.compiler.cost_calibration import INPUT, SET, Block, CalibrationGraph, calibrate, write_block
+from benchmarks.calibration_set import INPUT, SET, Block, CalibrationGraph, calibrate, write_block
 from nwmctl.compiler.graph import GraphCount, Kind, count_graph
 from nwmctl.domain.artifact import Recipe
 from nwmctl.toolchains.files import file_digest
