@@ -88,13 +88,13 @@ def own_options(recipe: Recipe) -> dict[str, Option]:
 def machine_precision(toolchain: str, unit: str, form: Form, options: Mapping[str, Option]) -> Precision:
     """The arithmetic that the code of a toolchain really uses for a form, as far as it was ever looked at.
 
-    int8 weights are multiplied as floats. IREE has no integer tensor-core code for the GPU, and outside data tiling
-    its Arm code multiplies in the scalar width: there int8 is no faster than fp32.
+    int8 weights are multiplied as floats. IREE has no integer tensor-core code for the GPU; on Arm it tiles integer
+    products unless told otherwise, and outside data tiling it widens them: there int8 is no faster than fp32.
     """
     if form is Form.WEIGHTS:
         return Precision.FP32
     if form in (Form.DYNAMIC, Form.STATIC):
-        scalar = toolchain == "iree" and (unit == "gpu" or not options.get("data_tiling"))
+        scalar = toolchain == "iree" and (unit == "gpu" or not options.get("data_tiling", True))
         return Precision.FP32 if scalar else Precision.INT8
     return Precision(form.value)
 

@@ -42,7 +42,7 @@ from nwmctl.toolchains.process import Limits as ProcessLimits
 from nwmctl.toolchains.protocol import Effort
 from nwmctl.toolchains.registry import Registry
 
-VERSION = 1
+VERSION = 2
 QUICK_RECIPES = 4
 """Recipes that a quick search tries for one build."""
 MEMORY_BYTES = 3 << 30

@@ -28,6 +28,7 @@ from nwmctl.toolchains.files import versions
 from nwmctl.toolchains.graph_options import FP16_SCOPE, INTEGERS, KEEP, QUANTISATION, REST
 from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
 from nwmctl.toolchains.process import Limits
+from nwmctl.toolchains.processor import cache_bytes
 
 _COUNT_S = 300.0
 _MEASURED = (Obtained.MEASURED, Obtained.BENCH)
@@ -112,7 +113,8 @@ class Oracle:
                 *(Measured(self.name, self.count, self.unit, t.recipe, t.speed.ms) for t in own if t.speed),
             ]
             source = "measured by searches on this machine"
-            made = fit(measured, self.chip.name, Obtained.MEASURED, source) if measured else None
+            cache = cache_bytes() if self.unit == HOST_UNIT else None
+            made = fit(measured, self.chip.name, Obtained.MEASURED, source, cache) if measured else None
             self._fits[len(own)] = made
         return self._fits[len(own)]
 
