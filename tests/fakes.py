@@ -65,6 +65,10 @@ class FakeStep:
     work: Callable[[object, Mapping[str, Digest]], Outcome]
     pure: bool = True
     runs: list[object] = field(default_factory=list)
+    there: Mapping[str, int] = field(default_factory=dict)
+
+    def alternatives(self, parameters: object, inputs: Mapping[str, Digest]) -> Mapping[str, int]:
+        return self.there
 
     def key(self, parameters: object, inputs: Mapping[str, Digest]) -> Digest:
         return step_key(self.name, 1, canonical.encode(parameters), inputs, "")  # type: ignore[arg-type]

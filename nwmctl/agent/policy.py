@@ -17,7 +17,6 @@ from nwmctl.errors import (
     ConflictError,
     InputError,
     MissingError,
-    NoOtherRecipeError,
     NwmError,
     PersonNeededError,
     RefusedError,
@@ -96,8 +95,6 @@ class Playbook:
                 return self._next(situation, f"{problem.what}") or Decision(
                     Remedy.ABORT, "no-alternative", "the toolchain failed and no other declared recipe is left"
                 )
-            case NoOtherRecipeError():
-                return Decision(Remedy.ABORT, "no-alternative", f"no other recipe was found: {problem.why}")
             case CandidateRefusedError():
                 return self._next(situation, f"{problem.what}") or Decision(
                     Remedy.ABORT, "needs-the-user", "no other declared recipe is left, and this one cannot be built"

@@ -35,6 +35,8 @@ class StepCode(Protocol):
 
     def run(self, parameters: Json, inputs: Mapping[str, Digest], progress: Progress) -> Outcome: ...
 
+    def alternatives(self, parameters: Json, inputs: Mapping[str, Digest]) -> Mapping[str, int]: ...
+
 
 class ResultStore(Protocol):
     """Where results of pure steps are found and kept."""
@@ -163,7 +165,7 @@ class Runner:
     def _repair(self, step: PlannedStep, concern: str, plan: Sequence[PlannedStep], result: RunResult) -> None:
         """A concern may send an earlier step to its next alternative; everything after that step runs again."""
         cause = next(other for other in plan if other.id == step.repair)
-        if self._decide(cause, None, concern).remedy is not Remedy.ADJUST:
+        if self._decide(cause, resolve(cause, result.outcomes), None, concern).remedy is not Remedy.ADJUST:
             return  # the evidence stands as it is; the signer refuses it with every reason
         self._again(cause, plan, result)
 
@@ -174,7 +176,8 @@ class Runner:
             open_ = any(
                 choices.get(name, 0) < times <= step.raises.get(name, 0) for name, times in outcome.wanted.items()
             )
-        if not open_ or self._decide(step, None, outcome.concern, wanted=outcome.wanted).remedy is not Remedy.ADJUST:
+        inputs = resolve(step, result.outcomes)
+        if not open_ or self._decide(step, inputs, None, outcome.concern, 0, outcome.wanted).remedy is not Remedy.ADJUST:
             return False
         self._again(step, plan, result)
         return True
@@ -226,7 +229,7 @@ class Runner:
                     problem.what, problem.why, problem.next,
                 )
             )  # fmt: skip
-            decision = self._decide(step, problem, "", retries)
+            decision = self._decide(step, inputs, problem, "", retries)
             match decision.remedy:
                 case Remedy.RETRY:
                     retries += 1
@@ -278,15 +281,16 @@ class Runner:
     def _decide(
         self,
         step: PlannedStep,
+        inputs: Mapping[str, Digest],
         problem: NwmError | None,
         concern: str,
         retries: int = 0,
         wanted: Mapping[str, int] | None = None,
     ) -> Decision:
+        counts = self._alternatives(step, inputs)
         with self._lock:
             choices = self._choices.setdefault(step.id, {})
             attempt = self._attempts.get(step.id, 1)
-            counts = {name: len(values) for name, values in step.adjustable.items()}
             decision = self._guard.decide(
                 Situation(step.id, attempt, retries, problem, concern, counts, dict(choices), step.raises, wanted or {})
             )
@@ -299,6 +303,17 @@ class Runner:
             if decision.remedy is Remedy.ADJUST:
                 choices[decision.parameter] = decision.choice
             return decision
+
+    def _alternatives(self, step: PlannedStep, inputs: Mapping[str, Digest]) -> dict[str, int]:
+        """How many alternatives of each parameter there are: declared ones, less those that the inputs do not have."""
+        declared = {name: len(values) for name, values in step.adjustable.items()}
+        if not declared:
+            return {}
+        try:
+            there = self._steps[step.step].alternatives(step.parameters, inputs)
+        except NwmError:
+            there = {}  # the step itself refuses such inputs, with the reason
+        return {name: min(count, there.get(name, count)) for name, count in declared.items()}
 
     def _chosen(self, step: PlannedStep) -> Json:
         """The step's parameters with the alternatives that the agent has chosen."""

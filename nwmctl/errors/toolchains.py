@@ -21,10 +21,6 @@ class UnsupportedRecipeError(CandidateRefusedError):
     """A toolchain cannot build this precision for this unit."""
 
 
-class NoOtherRecipeError(UnsupportedRecipeError):
-    """Every recipe of a ranking was tried."""
-
-
 class ToolchainTemplateError(InputError):
     """The declaration of an external toolchain is wrong."""
 

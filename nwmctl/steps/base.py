@@ -50,6 +50,8 @@ class Step(Generic[W]):
     fingerprint: Callable[[W], str] = lambda _: ""
     resolve: Callable[[W, Mapping[str, Digest]], tuple[W, Mapping[str, Digest]]] = lambda order, inputs: (order, inputs)
     """Puts what an input only points at into the order, so that two ways of asking for the same have one key."""
+    at_hand: Callable[[W, Mapping[str, Digest]], Mapping[str, int]] = lambda order, inputs: {}
+    """Of a declared alternative, how many there are with these inputs; those that it does not name are all there."""
 
     def key(self, parameters: Json, inputs: Mapping[str, Digest]) -> Digest:
         """The key of this step for these parameters and inputs. Raises SchemaError for a malformed work order."""
@@ -69,6 +71,10 @@ class Step(Generic[W]):
                 why=problem.strerror or str(problem),
                 next="free some space and resume the run; what was finished is kept",
             ) from problem
+
+    def alternatives(self, parameters: Json, inputs: Mapping[str, Digest]) -> Mapping[str, int]:
+        """How many of a declared alternative there are with these inputs, where that is fewer than were declared."""
+        return self.at_hand(self._order(parameters), inputs)
 
     def _order(self, parameters: Json) -> W:
         return from_plain(self.order, parameters, Source(f"work order of step '{self.name}'"))

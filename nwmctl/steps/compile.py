@@ -16,7 +16,7 @@ from nwmctl.domain.digest import Digest
 from nwmctl.domain.search import Ranked
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import CompileWork, StepName
-from nwmctl.errors import DiskFullError, NoOtherRecipeError, UnsupportedRecipeError
+from nwmctl.errors import DiskFullError, UnsupportedRecipeError
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.base import FULL, Progress, Step, load_outcome, save_outcome
@@ -117,12 +117,12 @@ def resolved(
         return work, own
     if "recipes" not in inputs:
         return work, own  # refused when it is read
-    ranking = documents.decode(Ranked, store.read(inputs["recipes"]), "ranked recipes")
+    ranking = _ranking(store, inputs)
     if work.rank >= len(ranking.recipes):
-        raise NoOtherRecipeError(
+        raise UnsupportedRecipeError(
             f"there is no recipe of rank {work.rank + 1} for {ranking.unit} of {ranking.chip}",
-            why=f"{len(ranking.recipes)} passed the search, and none of them satisfied the checks that came after it",
-            next="see what failed with `nwmctl runs evidence`; then search with more effort, or pin another recipe",
+            why=f"{len(ranking.recipes)} passed the search",
+            next="search with more effort, or pin another recipe",
         )
     return replace(work, recipe=ranking.recipes[work.rank], rank=0), own
 
@@ -141,6 +141,10 @@ def build_once(
         kept = step.run(parameters, inputs, progress)
         save_outcome(store, key, kept)
     return kept
+
+
+def _ranking(store: ContentStore, inputs: Mapping[str, Digest]) -> Ranked:
+    return documents.decode(Ranked, store.read(inputs["recipes"]), "ranked recipes")
 
 
 def _recipe(work: CompileWork) -> Recipe:
@@ -172,5 +176,9 @@ def compile_step(
     def resolve(work: CompileWork, inputs: Mapping[str, Digest]) -> tuple[CompileWork, Mapping[str, Digest]]:
         return resolved(store, work, inputs)
 
+    def at_hand(work: CompileWork, inputs: Mapping[str, Digest]) -> Mapping[str, int]:
+        ranked = work.recipe is None and "recipes" in inputs
+        return {"rank": len(_ranking(store, inputs).recipes)} if ranked else {}
+
     work = _Compile(store, toolchains, Bounds(timeout_s, scratch_bytes=scratch_bytes))
-    return Step(StepName.COMPILE, VERSION, True, CompileWork, work, fingerprint, resolve)
+    return Step(StepName.COMPILE, VERSION, True, CompileWork, work, fingerprint, resolve, at_hand)

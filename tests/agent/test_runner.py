@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from nwmctl.errors import (
     CalibrationMismatchError,
     InputError,
     MissingError,
-    NoOtherRecipeError,
     PersonNeededError,
     RemoteError,
     ToolchainError,
@@ -165,11 +165,33 @@ def test_the_last_recipe_that_cannot_be_built_needs_the_user(house: House) -> No
     ]
 
 
-def test_a_ranking_without_more_recipes_ends_the_run_at_once(house: House) -> None:
-    house.add("a", raises_first(9, refusal(NoOtherRecipeError), house.store))
-    result = house.run([step("a", parameters={"rank": 2}, adjustable={"rank": (0, 1, 2, 3)})])
+def test_no_more_alternatives_are_tried_than_the_inputs_have(house: House) -> None:
+    house.add("a", raises_first(9, refusal(ToolchainError), house.store)).there = {"rank": 2}
+    result = house.run([step("a", parameters={"rank": 0}, adjustable={"rank": (0, 1, 2, 3)})])
     assert result.state is RunState.FAILED
-    assert [event.rule for event in house.events if isinstance(event, Decided)] == ["no-alternative"]
+    assert [event.rule for event in house.events if isinstance(event, Decided)] == [
+        "next-alternative",
+        "no-alternative",
+    ]
+    assert house.steps["a"].runs == [{"rank": 0}, {"rank": 1}]
+
+
+def test_the_last_concern_stands_where_the_inputs_have_no_more(house: House) -> None:
+    """So what comes after may say why it refuses, with the evidence of the last attempt."""
+    answer = echo(house.store)
+    house.add("compile").there = {"rank": 2}
+    house.add("validate", lambda parameters, inputs: replace(answer(parameters, inputs), concern="it is bad"))
+    house.add("sign")
+    plan = [
+        step("compile", parameters={"rank": 0}, adjustable={"rank": (0, 1, 2, 3)}),
+        step("validate", "compile", repair="compile"),
+        step("sign", "validate"),
+    ]
+    result = house.run(plan)
+    assert (result.state, result.outcomes["validate"].concern) == (RunState.DONE, "it is bad")
+    assert house.steps["compile"].runs == [{"rank": 0}, {"rank": 1}]
+    assert len(house.steps["sign"].runs) <= 2
+    assert [event.rule for event in house.events if isinstance(event, Decided)][-1] == "no-alternative"
 
 
 def test_a_concern_repairs_the_cause_and_all_that_follows(house: House) -> None:

@@ -23,7 +23,6 @@ from nwmctl.errors import (
     DigestMismatchError,
     DiskFullError,
     ModelIncompleteError,
-    NoOtherRecipeError,
     NwmError,
     UnknownToolchainError,
 )
@@ -314,9 +313,11 @@ def test_a_recipe_is_taken_by_its_rank(store: ContentStore, model: dict[str, Dig
         order, named = replace(ORDER, recipe=None, rank=rank), replace(ORDER, recipe=recipe)
         assert step.key(to_plain(order), ranked) == step.key(to_plain(named), model), "a search has built it already"
         assert step.run(to_plain(order), ranked, quiet) == step.run(to_plain(named), model, quiet)
+        assert step.alternatives(to_plain(order), ranked) == {"rank": 2}
+        assert step.alternatives(to_plain(named), model) == {}
     beyond = to_plain(replace(ORDER, recipe=None, rank=2))
     for ask in (step.key, lambda order, inputs: step.run(order, inputs, quiet)):
-        with pytest.raises(NoOtherRecipeError, match="no recipe of rank 3"):
+        with pytest.raises(UnsupportedRecipeError, match="no recipe of rank 3"):
             ask(beyond, ranked)
 
 
