@@ -208,7 +208,9 @@ def _reason(rule: Rule | None, results: list[CheckResult]) -> tuple[str, str] | 
         # settled by the last of them.
         unrun = [result for result in results if result.verdict is Verdict.NOT_RUN]
         said = (unrun[-1] if rule.weakest.satisfies(Obtained.BENCH) else unrun[0]) if unrun else None
-        return f"not_run: {said.summary if said else 'no result'}", (said.next if said else "") or _settle(rule.weakest)
+        if said is None:
+            return "not_run: no result", "run the release again: this evidence is older than the check"
+        return f"not_run: {said.summary}", said.next or _settle(rule.weakest)
     for name in rule.judges:
         own = [result for result in results if result.judge == name]
         if not any(result.verdict is Verdict.PASSED for result in own):
