@@ -29,6 +29,14 @@ class ArchiveError(VerificationError):
     """A bundle's archive is truncated, has trailing bytes, or holds what a bundle never holds."""
 
 
+class ArchiveNameError(ArchiveError):
+    """An archive holds a name that is no plain file name: it could lead out of the folder."""
+
+
+class ArchiveLinkError(ArchiveError):
+    """An archive holds a link, a folder or a device where only regular files belong."""
+
+
 class DescriptionError(VerificationError):
     """A bundle's ``sw-description`` is not one that nwmctl writes."""
 

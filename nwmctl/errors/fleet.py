@@ -97,6 +97,10 @@ class DownloadBrokenError(RemoteError):
     """A download broke off more often than the vehicle tries."""
 
 
+class TransferTooSlowError(RemoteError):
+    """A server sends too slowly for too long: somebody may want to keep the vehicle waiting."""
+
+
 class GatewayUnreachableError(RemoteError):
     """The gateway does not answer, or answers with an error."""
 
@@ -129,6 +133,10 @@ class BundleContentsError(VerificationError):
     """What a bundle holds is not what its own signed manifest lists."""
 
 
+class PayloadChangedError(BundleContentsError):
+    """A file in a bundle has another hash than the signed description gives it."""
+
+
 class NoSlotToReturnToError(RefusedError):
     """The inactive slot is not intact, or has another sequence than the one asked for."""
 
@@ -147,3 +155,15 @@ class DeliveryError(InputError):
 
 class FaultPlanError(InputError):
     """A fault plan is not written as it must be."""
+
+
+class EcusNotRegisteredError(MissingError):
+    """A vehicle has not said which computers it has."""
+
+
+class EcusTakenError(RefusedError):
+    """A vehicle's computers were registered before, with other keys or hardware."""
+
+
+class DirectorNotReadyError(MissingError):
+    """There are no director metadata to serve: no root was made, or nobody may sign."""

@@ -101,9 +101,61 @@ class MetadataExpiredError(VerificationError):
     """Repository metadata has expired: somebody may be holding back newer ones."""
 
 
+class MetadataFrozenError(MetadataExpiredError):
+    """The repository's timestamp has expired: somebody holds back the newer one, or nobody has signed one."""
+
+
+class MetadataMixedError(VerificationError):
+    """Repository metadata are each genuine and were not of one moment."""
+
+
+class MetadataTooLongError(VerificationError):
+    """A repository file goes on beyond the most that is read of it."""
+
+
+class MetadataFastForwardError(VerificationError):
+    """The version of repository metadata has jumped so far that later ones could no longer exceed it."""
+
+
 class MetadataHashError(VerificationError):
     """Repository metadata or a bundle has another length or hash than was promised."""
 
 
 class BundleNotListedError(MissingError):
     """The repository's signed list has no such bundle."""
+
+
+class ForeignEcuError(RefusedError):
+    """The director's metadata are for a computer that this vehicle does not have, or for none."""
+
+
+class HardwareDisagreesError(RefusedError):
+    """Director, image repository and vehicle do not name the same hardware."""
+
+
+class LengthDisagreesError(VerificationError):
+    """Director and image repository promise different lengths for a file."""
+
+
+class HashDisagreesError(VerificationError):
+    """Director and image repository promise different hashes for a file."""
+
+
+class SequenceDisagreesError(VerificationError):
+    """Director and image repository name different release sequences for a file."""
+
+
+class NotDirectedError(RefusedError):
+    """The director does not tell this vehicle to install that file."""
+
+
+class ReportUntrustedError(VerificationError):
+    """A vehicle's report is not signed by the keys that its computers have registered."""
+
+
+class ReportReplayedError(VerificationError):
+    """A vehicle's report is one that was accepted before, or an older one."""
+
+
+class ReportImplausibleError(VerificationError):
+    """A vehicle's report names metadata versions that this repository cannot have reached."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from nwmctl.errors import ArchiveError
+from nwmctl.errors import ArchiveError, ArchiveLinkError, ArchiveNameError
 
 CHUNK = 1 << 20
 MAX_FILE = (1 << 32) - 1
@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\Z")
 _MODE = 0o100644
 _REGULAR, _KIND = 0o100000, 0o170000
 _MAX_FILES = 4096
+_AGAIN = "fetch the bundle again; if it stays so, build it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,11 @@ def unpack(read: Callable[[int], bytes], *, max_total: int = 1 << 40) -> Iterato
             _read_end(source)
             return
         if not plain_name(name):
-            raise _refuse(f"{name[:80]!r} cannot be a file's name in a bundle", "the name is not plain")
+            what = f"{name[:80]!r} cannot be a file's name in a bundle"
+            raise ArchiveNameError(what, why="the name is not plain: it could lead out of the folder", next=_AGAIN)
         if mode & _KIND != _REGULAR or links != 1:
-            raise _refuse(f"'{name}' is not a regular file", "a bundle holds no links, folders or devices")
+            what = f"'{name}' is not a regular file"
+            raise ArchiveLinkError(what, why="a bundle holds no links, folders or devices", next=_AGAIN)
         total += size
         if name in seen or len(seen) >= _MAX_FILES or total > max_total:
             raise _refuse(f"'{name}' does not fit", "a name occurs twice, or the archive is larger than allowed")
@@ -190,4 +193,4 @@ class _Source:
 
 
 def _refuse(what: str, why: str) -> ArchiveError:
-    return ArchiveError(what, why=why, next="fetch the bundle again; if it stays so, build it again")
+    return ArchiveError(what, why=why, next=_AGAIN)

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nwmctl.errors import BundleNotListedError, NotCanonicalError
+from nwmctl.errors import (
+    BundleNotListedError,
+    MetadataFastForwardError,
+    MetadataFrozenError,
+    MetadataMixedError,
+    MetadataTooLongError,
+    NotCanonicalError,
+)
 from nwmctl.formats import canonical
 from nwmctl.trust.metadata import (
     MAX_ROOT,
@@ -34,10 +41,15 @@ from nwmctl.trust.metadata import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tuf.api.metadata import TargetFile
     from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
 _SCHEMA = "nwmctl.trusted-metadata/1"
+MAX_LEAP = 1 << 24
+"""How far a version may rise from one refresh to the next: a new one every ten seconds for five years. Whoever holds
+an online key for a day could otherwise use up all versions, and the honest owner could never exceed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +103,15 @@ class VerifiedRepository:
         return listed(name, file.length, file.hashes, file.unrecognized_fields.get("custom"))
 
 
-def refresh(state: TrustedState, fetch: Fetch, now_us: int) -> VerifiedRepository:
+def refresh(
+    state: TrustedState, fetch: Fetch, now_us: int, learned: Callable[[TrustedState], None] = lambda state: None
+) -> VerifiedRepository:
     """Verify the repository's newest metadata on top of ``state``.
 
-    Raises MetadataSignatureError, MetadataRollbackError, MetadataExpiredError, MetadataHashError,
-    MetadataFormatError, and what ``fetch`` raises.
+    ``learned`` is told as soon as a newer root is believed: a key that was revoked stays revoked for who keeps it,
+    whatever becomes of the rest. Raises MetadataSignatureError, MetadataRollbackError, MetadataMixedError,
+    MetadataExpiredError (MetadataFrozenError for the timestamp), MetadataFastForwardError, MetadataTooLongError,
+    MetadataHashError, MetadataFormatError, and what ``fetch`` raises.
     """
     from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
     from tuf.ngclient.config import EnvelopeType
@@ -105,6 +121,8 @@ def refresh(state: TrustedState, fetch: Fetch, now_us: int) -> VerifiedRepositor
         # The library reads the machine's clock when it starts; the vehicle's clock decides here.
         trusted.reference_time = moment(now_us)
     root = _follow_roots(trusted, state.root, fetch)
+    if root != state.root:
+        learned(replace(state, root=root))
     timestamp = _timestamp(trusted, state.timestamp, fetch)
     snapshot = _snapshot(trusted, state.snapshot, fetch)
     targets = _targets(trusted, state.targets, fetch)
@@ -124,36 +142,56 @@ def _follow_roots(trusted: TrustedMetadataSet, root: bytes, fetch: Fetch) -> byt
 
 
 def _timestamp(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
-    from tuf.api.exceptions import EqualVersionNumberError, RepositoryError
+    from tuf.api.exceptions import EqualVersionNumberError, ExpiredMetadataError, RepositoryError
 
     if kept is not None:
         # An expired or re-keyed old timestamp is no error; what loads still guards against older versions.
         with suppress(RepositoryError):
             trusted.update_timestamp(kept)
+    before = trusted.timestamp if "timestamp" in trusted else None
     data = _need(fetch, TIMESTAMP_PATH, MAX_TIMESTAMP)
     with translated():
         try:
             trusted.update_timestamp(data)
         except EqualVersionNumberError:
-            return kept if kept is not None else data
+            data = kept if kept is not None else data
+        except ExpiredMetadataError:
+            if "timestamp" not in trusted:  # the root has expired, not the timestamp
+                raise
+        if trusted.timestamp.is_expired(trusted.reference_time):
+            raise _frozen(trusted.timestamp.expires)
+        after = trusted.timestamp
+        _check_leap("timestamp", before.version if before else 0, after.version)
+        _check_leap("snapshot", before.snapshot_meta.version if before else 0, after.snapshot_meta.version)
     return data
 
 
 def _snapshot(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
-    from tuf.api.exceptions import RepositoryError
+    from tuf.api.exceptions import BadVersionNumberError, RepositoryError
+    from tuf.api.metadata import Metadata
 
     if kept is not None:
         with suppress(RepositoryError):
             trusted.update_snapshot(kept, trusted=True)
             return kept
     data = _need(fetch, versioned("snapshot", trusted.timestamp.snapshot_meta.version), MAX_SNAPSHOT)
+    before = {name: file.version for name, file in trusted.snapshot.meta.items()} if "snapshot" in trusted else {}
     with translated():
-        trusted.update_snapshot(data)
+        try:
+            trusted.update_snapshot(data)
+        except BadVersionNumberError:
+            promised = trusted.timestamp.snapshot_meta.version
+            if (found := Metadata.from_bytes(data).signed.version) != promised:
+                raise _mixed("snapshot", promised, found) from None
+            raise
+        for name, file in trusted.snapshot.meta.items():
+            _check_leap(name, before.get(name, 0), file.version)
     return data
 
 
 def _targets(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
-    from tuf.api.exceptions import RepositoryError
+    from tuf.api.exceptions import BadVersionNumberError, RepositoryError
+    from tuf.api.metadata import Metadata
 
     if kept is not None:
         with suppress(RepositoryError):
@@ -163,7 +201,10 @@ def _targets(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> b
         version = trusted.snapshot.meta["targets.json"].version
     data = _need(fetch, versioned("targets", version), MAX_TARGETS)
     with translated():
-        trusted.update_targets(data)
+        try:
+            trusted.update_targets(data)
+        except BadVersionNumberError:
+            raise _mixed("targets", version, Metadata.from_bytes(data).signed.version) from None
     return data
 
 
@@ -177,4 +218,38 @@ def _need(fetch: Fetch, path: str, most: int) -> bytes:
 
 def _limit(data: bytes, most: int, what: str) -> None:
     if len(data) > most:
-        raise format_error(f"'{what}' has {len(data)} bytes, at most {most} are read")
+        raise too_long(what, most)
+
+
+def too_long(what: str, most: int) -> MetadataTooLongError:
+    """A refusal of a file that goes on beyond ``most`` bytes."""
+    return MetadataTooLongError(
+        f"'{what}' goes on beyond {most} bytes",
+        why="no honest repository has so much to say there; the server may send without end",
+        next="ask another mirror",
+    )
+
+
+def _check_leap(what: str, before: int, after: int) -> None:
+    if after - before > MAX_LEAP:
+        raise MetadataFastForwardError(
+            f"the version of '{what}' leaps from {before} to {after}",
+            why=f"versions rise by one each time; a leap of more than {MAX_LEAP} uses up those that honest ones need",
+            next="replace the key that signed it: `nwmctl keys rotate`",
+        )
+
+
+def _frozen(ended: datetime) -> MetadataFrozenError:
+    return MetadataFrozenError(
+        "the repository's timestamp has expired",
+        why=f"it held until {ended:%Y-%m-%d %H:%M} UTC; somebody holds back the newer one, or nobody has signed one",
+        next="ask another mirror; the repository's owner renews metadata by publishing or with `nwmctl keys refresh`",
+    )
+
+
+def _mixed(what: str, promised: int, found: int) -> MetadataMixedError:
+    return MetadataMixedError(
+        f"the repository's '{what}' is not of the same moment as the rest",
+        why=f"version {promised} is promised, version {found} came: genuine files of different days are mixed",
+        next="ask another mirror",
+    )

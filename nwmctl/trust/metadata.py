@@ -64,6 +64,14 @@ def versioned(role: str, version: int) -> str:
     return f"metadata/{version}.{role}.json"
 
 
+def most_bytes(path: str) -> int:
+    """How many bytes of the metadata file at ``path`` are read at most."""
+    if path == TIMESTAMP_PATH:
+        return MAX_TIMESTAMP
+    kind = path.removesuffix(".json").rpartition(".")[2]
+    return {"root": MAX_ROOT, "snapshot": MAX_SNAPSHOT}.get(kind, MAX_TARGETS)
+
+
 def moment(at_us: int) -> datetime:
     """A time in microseconds since 1970 UTC, in whole seconds, as metadata hold it."""
     return datetime.fromtimestamp(at_us // 1_000_000, UTC)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.errors import BundleContentsError, NotForThisVehicleError, RuntimeLackingError
+from nwmctl.errors import BundleContentsError, NotForThisVehicleError, PayloadChangedError, RuntimeLackingError
 from nwmctl.formats import cpio, documents
 from nwmctl.formats.swu import (
     DESCRIPTION_NAME,
@@ -156,8 +156,14 @@ def _read_files(
             for chunk in entry.chunks():
                 state.update(chunk)
             found = Digest(state.hexdigest())
-        if promised.get(entry.name) != found:
-            raise _contents(f"'{entry.name}' is {found}, the signed description says {promised.get(entry.name)}")
+        if entry.name not in promised:
+            raise _contents(f"'{entry.name}' is in it, and the signed description does not name it")
+        if promised[entry.name] != found:
+            raise PayloadChangedError(
+                f"'{entry.name}' is not the file that was signed",
+                why=f"it is {found}, the signed description says {promised[entry.name]}",
+                next="fetch the bundle again; if it stays so, build it again",
+            )
         places[entry.name] = _Place(SlotEntry(entry.name, found, entry.size), offset)
     for name in (*promised, BUNDLE_MANIFEST_NAME):
         if name not in places:
