@@ -12,6 +12,9 @@ READY_TRAIN := $(VENV)/.ready-train
 READY_BENCH := $(VENV)/.ready-bench
 SOURCES := nwmctl tests examples benchmarks
 
+# Two processes share the tests, file by file; a file's fixtures (compiled artifacts, servers) are made once.
+SHARED := --numprocesses 2 --dist loadfile --durations 30
+
 .PHONY: deploy test test-long lint format train train-short bench bench-compiler bench-validation wheel clean setup
 
 deploy: $(READY)
@@ -20,10 +23,10 @@ deploy: $(READY)
 setup: $(READY_DEV)
 
 test: $(READY_DEV) lint
-	$(BIN)/python -m pytest --long sample
+	$(BIN)/python -m pytest --long sample $(SHARED)
 
 test-long: $(READY_DEV) $(READY_TRAIN) lint
-	$(BIN)/python -m pytest --long all
+	$(BIN)/python -m pytest --long all $(SHARED)
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check $(SOURCES)
@@ -54,8 +57,8 @@ bench-compiler: $(READY_TRAIN) $(READY_BENCH)
 	$(BIN)/python -m benchmarks.host
 	$(BIN)/python -m benchmarks.cost
 	$(BIN)/python -m benchmarks.instructions
-	$(BIN)/python -m benchmarks.search
-	$(BIN)/python -m benchmarks.large
+	$(BIN)/python -m benchmarks.search --models example large --write
+	$(BIN)/python -m benchmarks.large 0.1B 1B
 
 bench: $(READY_BENCH)
 	$(BIN)/python -m benchmarks.simulator

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from typing import Any
 
 import pytest
 
@@ -25,10 +26,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    seed = config.getoption("--sample-seed")
+    seed = getattr(config, "workerinput", {}).get("sample_seed", config.getoption("--sample-seed"))
     config.stash[_SEED] = seed if seed is not None else secrets.randbelow(1_000_000)
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_OneSample(config.stash[_SEED]))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+class _OneSample:
+    """Where several processes share the tests, all must have drawn the same sample."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["sample_seed"] = self._seed
 
 
 _SEED = pytest.StashKey[int]()
