@@ -8,11 +8,14 @@ digest: through the listed file digests it binds the whole package.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from nwmctl.domain.digest import Digest
 
 CARD_NAME = "model-card.json"
 SIGNATURE_NAME = "model-card.json.sig"
+OPENSSF_NAME = "model.sig"
+"""An OpenSSF model signature, which may stand in place of the one above."""
 BATCH = "B"
 """The symbolic first dimension of every tensor."""
 
@@ -82,6 +85,24 @@ class ModelCard:
     files: dict[str, FileEntry]
     licence: str
     limitations: tuple[str, ...] = ()
+
+
+class SignatureMethod(StrEnum):
+    """How a model was signed."""
+
+    MODEL_CARD = "model-card"
+    """A DSSE envelope around the card, which lists every file (nwmctl's own)."""
+    OPENSSF = "openssf"
+    """An OpenSSF model signature over every file of the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOrigin:
+    """Who signed a model, as it was pulled: part of its lineage. ``signer`` is a trusted public key as text."""
+
+    model: Digest
+    method: SignatureMethod
+    signer: str
 
 
 @dataclass(frozen=True, slots=True)

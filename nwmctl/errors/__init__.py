@@ -8,6 +8,7 @@ from __future__ import annotations
 from nwmctl.errors.agent import *
 from nwmctl.errors.app import *
 from nwmctl.errors.base import *
+from nwmctl.errors.certificate import *
 from nwmctl.errors.compiler import *
 from nwmctl.errors.documents import *
 from nwmctl.errors.driving import *

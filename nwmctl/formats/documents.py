@@ -12,11 +12,12 @@ from typing import TypeVar
 
 from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.bundle import BundleManifest, BundleTarget
+from nwmctl.domain.certificate import BundlePapers, Certificate, CertificationRequest, Dossier
 from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.judge import DriveLog, JudgeEvidence, JudgeRequest
 from nwmctl.domain.keys import KeyRingDocument
-from nwmctl.domain.model import ModelCard
+from nwmctl.domain.model import ModelCard, ModelOrigin
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
 from nwmctl.domain.prediction import CostFit
@@ -81,6 +82,11 @@ SCHEMAS: dict[type, Schema] = {
     SearchReport: Schema("nwmctl.search-report", 1),
     Ranked: Schema("nwmctl.ranked-recipes", 1),
     RecipeFile: Schema("nwmctl.recipes", 1),
+    ModelOrigin: Schema("nwmctl.model-origin", 1),
+    BundlePapers: Schema("nwmctl.bundle-papers", 1),
+    CertificationRequest: Schema("nwmctl.certification-request", 1),
+    Certificate: Schema("nwmctl.certificate", 1),
+    Dossier: Schema("nwmctl.dossier", 1),
 }
 
 

@@ -81,6 +81,19 @@ def verify_cms(description: bytes, signature: bytes, ca_pem: bytes, at_us: int) 
         ) from problem
 
 
+def cms_of(certificate_pem: bytes, signature: bytes) -> bytes:
+    """The detached CMS signature (DER) that ``sign_cms`` would have given, out of its two parts: the certificate and
+    the raw RSA signature. Raises SignatureFormatError."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        return _build(certificate.public_bytes(Encoding.DER), certificate, signature)
+    except (ValueError, OverflowError, TypeError, x509.InvalidVersion) as problem:
+        raise _malformed(str(problem) or type(problem).__name__) from problem
+
+
 def certificate_end_us(signature: bytes) -> int:
     """When the signature's certificate expires, in microseconds since 1970 UTC. Raises SignatureFormatError."""
     return int(_open(signature)[0].not_valid_after_utc.timestamp()) * 1_000_000

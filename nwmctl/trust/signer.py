@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,23 +20,28 @@ from nwmctl.domain.signing import SigningRefusal, SigningRequest, SigningResult
 from nwmctl.errors import ExitCode, NwmError, SigningInputError, SigningProcessError, SigningRefusedError
 from nwmctl.formats import documents
 from nwmctl.trust.cms import sign_cms, verify_cms
-from nwmctl.trust.keys import load_keyring
+from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.permission import Papers, permit
 
 _MAX_PAPER = 16 << 20
 _MAX_REQUEST = 1 << 20
 _MODULE = "nwmctl.trust.signer"
-T = TypeVar("T", SigningResult, SigningRefusal)
+T = TypeVar("T")
 
 
 def request_signature(request: SigningRequest, *, timeout_s: float = 60.0) -> SigningResult:
     """Ask a process of its own to sign. Raises what it refuses with, or SigningProcessError if it gives no answer."""
+    return ask(_MODULE, request, SigningResult, timeout_s)
+
+
+def ask(module: str, request: object, kind: type[T], timeout_s: float) -> T:
+    """Have ``module`` answer a request, in a process of its own that alone opens keys. Raises as above."""
     # The child must be this same nwmctl, also where it runs from a checkout that is not installed.
     home = str(Path(nwmctl.__file__).parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", _MODULE],
+            [sys.executable, "-m", module],
             input=documents.encode(request),
             capture_output=True,
             timeout=timeout_s,
@@ -44,7 +50,7 @@ def request_signature(request: SigningRequest, *, timeout_s: float = 60.0) -> Si
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise _no_answer(str(problem)) from problem
     if done.returncode == ExitCode.OK:
-        return _answer(SigningResult, done.stdout)
+        return _answer(kind, done.stdout)
     if done.returncode == ExitCode.REFUSED:
         raise _rebuilt(_answer(SigningRefusal, done.stdout))
     said = done.stderr.decode(errors="replace").strip().splitlines()
@@ -54,23 +60,18 @@ def request_signature(request: SigningRequest, *, timeout_s: float = 60.0) -> Si
 def sign(request: SigningRequest) -> SigningResult:
     """What the process does: judge, then sign. Raises what ``permit``, the key ring and the verifier raise."""
     papers = Papers(
-        policy=_read(request.policy),
-        policy_signature=_read(request.policy_signature),
-        bundle=_read(request.bundle),
-        description=_read(request.description),
-        evidence=tuple(_read(path) for path in request.evidence),
-        artifacts=tuple(_read(path) for path in request.artifacts),
-        approvals=tuple(_read(path) for path in request.approvals),
-        envelopes=tuple(_read(path) for path in request.envelopes),
+        policy=read_paper(request.policy),
+        policy_signature=read_paper(request.policy_signature),
+        bundle=read_paper(request.bundle),
+        description=read_paper(request.description),
+        evidence=tuple(read_paper(path) for path in request.evidence),
+        artifacts=tuple(read_paper(path) for path in request.artifacts),
+        approvals=tuple(read_paper(path) for path in request.approvals),
+        envelopes=tuple(read_paper(path) for path in request.envelopes),
     )
     permission = permit(papers, request.safety_keys, request.tighten, virtual=request.virtual)
     keyring = load_keyring(Path(request.keys))
-    if keyring.development and not permission.virtual_only:
-        raise SigningRefusedError(
-            "a bundle for a real fleet is not signed with development keys",
-            why="development keys were made for trying out and are protected by nobody",
-            next="make and guard real keys with `nwmctl keys init`, and name their folder",
-        )
+    refuse_development(keyring, virtual_only=permission.virtual_only)
     passphrase = None if request.passphrase is None else request.passphrase.encode()
     signature = sign_cms(papers.description, keyring, passphrase)
     # A signature that vehicles would refuse (an expired certificate) is refused here, where somebody can act.
@@ -87,21 +88,36 @@ def sign(request: SigningRequest) -> SigningResult:
     )
 
 
+def refuse_development(keyring: KeyRing, *, virtual_only: bool) -> None:
+    """Return if these keys may sign. Raises SigningRefusedError for development keys and a real fleet."""
+    if keyring.development and not virtual_only:
+        raise SigningRefusedError(
+            "a bundle for a real fleet is not signed with development keys",
+            why="development keys were made for trying out and are protected by nobody",
+            next="make and guard real keys with `nwmctl keys init`, and name their folder",
+        )
+
+
 def main() -> int:
     """Entry of the process: 0 with a SigningResult on stdout, 5 with a SigningRefusal."""
+    return serve(lambda data: sign(documents.decode(SigningRequest, data, "signing request")))
+
+
+def serve(work: Callable[[bytes], object]) -> int:
+    """Answer the one request on stdin with what ``work`` gives (a document), or with its refusal."""
     try:
-        data = sys.stdin.buffer.read(_MAX_REQUEST + 1)
-        answer: SigningResult | SigningRefusal = sign(documents.decode(SigningRequest, data, "signing request"))
+        answer = documents.encode(work(sys.stdin.buffer.read(_MAX_REQUEST + 1)))
         code = ExitCode.OK
     except NwmError as refusal:
-        answer = SigningRefusal(type(refusal).__name__, refusal.what, refusal.why, refusal.next)
+        answer = documents.encode(SigningRefusal(type(refusal).__name__, refusal.what, refusal.why, refusal.next))
         code = ExitCode.REFUSED
-    sys.stdout.buffer.write(documents.encode(answer))
+    sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
     return code
 
 
-def _read(path: str) -> bytes:
+def read_paper(path: str) -> bytes:
+    """The bytes of a paper. Raises SigningInputError for one that cannot be read or is too large."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_PAPER + 1)

@@ -5,6 +5,16 @@ from __future__ import annotations
 from nwmctl.domain.amounts import Validation
 from nwmctl.domain.artifact import ArtifactManifest, Port, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget, ChassisFile, Payload
+from nwmctl.domain.certificate import (
+    BundlePapers,
+    BundleToCertify,
+    Certificate,
+    CertificationRequest,
+    Dossier,
+    Leaf,
+    LeafKind,
+    ProvenLeaf,
+)
 from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
@@ -12,7 +22,17 @@ from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
 from nwmctl.domain.judge import Case, DriveLog, JudgeEvidence, JudgeRequest, JudgeSource
 from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole
 from nwmctl.domain.measurement import Latency
-from nwmctl.domain.model import Channel, FileEntry, ModelCard, ModelContract, ModelReference, TensorSpec, TrainingStage
+from nwmctl.domain.model import (
+    Channel,
+    FileEntry,
+    ModelCard,
+    ModelContract,
+    ModelOrigin,
+    ModelReference,
+    SignatureMethod,
+    TensorSpec,
+    TrainingStage,
+)
 from nwmctl.domain.platform import (
     Budget,
     Build,
@@ -210,5 +230,18 @@ SAMPLES: tuple[object, ...] = (
         ),
         figure(4.0, "GB/s"), "predicted time", 2.5, 0.25, 3.0, 571.5, PredictionError(0, 0, 1.0, 3.0), "assumed",
         ("a note",), Obtained.PROXY, True,
+    ),
+    ModelOrigin(digest("card"), SignatureMethod.OPENSSF, f"p256:02{'0' * 64}"),
+    BundlePapers("p", "ps", "c", "cs", "o", "pr", "b", "d", ("e",), ("a",), ("j",), ("y",)),
+    CertificationRequest(
+        "nwm-9", 20, ("nt9",), True, (_KEY,), (_KEY,), Tighten(_RULES.platforms, 1), (BundleToCertify("s", "p"),), "k",
+        1, "secret",
+    ),
+    Certificate(
+        "nwm-9", 20, digest("card"), digest("old"), digest("policy"), digest("root"), 2, True, True, "draft"
+    ),
+    Dossier(
+        "{}", (ProvenLeaf(Leaf(LeafKind.PAYLOAD, "release/nt9/single/gpu", digest("payload")), 1, (digest("leaf"),)),),
+        {str(digest("paper")): "paper"},
     ),
 )  # fmt: skip
