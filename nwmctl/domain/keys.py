@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nwmctl.domain.digest import Digest
+
 
 class KeyRole(StrEnum):
     """What a key signs. One key never has two roles."""
@@ -126,3 +128,12 @@ class KeyRingDocument:
         """Platforms whose list has keys of its own."""
         active = (entry.platform for entry in self.keys if entry.platform and entry.state is KeyState.ACTIVE)
         return tuple(dict.fromkeys(active))
+
+
+@dataclass(frozen=True, slots=True)
+class RootSignature:
+    """One holder's signature (hexadecimal) over the root draft whose signed part has the digest ``root``."""
+
+    root: Digest
+    key: str
+    signature: str

@@ -10,10 +10,12 @@ from nwmctl.errors.app import *
 from nwmctl.errors.base import *
 from nwmctl.errors.certificate import *
 from nwmctl.errors.compiler import *
+from nwmctl.errors.deltas import *
 from nwmctl.errors.documents import *
 from nwmctl.errors.driving import *
 from nwmctl.errors.fleet import *
 from nwmctl.errors.judges import *
+from nwmctl.errors.keys import *
 from nwmctl.errors.publishing import *
 from nwmctl.errors.remote import *
 from nwmctl.errors.sources import *

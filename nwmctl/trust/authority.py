@@ -34,13 +34,17 @@ class Authority:
 
 def make_authority(now_us: int, *, leaf_days: int = LEAF_DAYS) -> Authority:
     """A new authority whose certificates hold from an hour before ``now_us``; vehicles' clocks lag."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    ca_key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
-    leaf_key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    ca_key, leaf_key = new_rsa_key(), new_rsa_key()
     ca_pem = _certify("nwmctl release authority", ca_key, now_us, CA_DAYS)
     leaf_pem = issue_leaf(ca_key, ca_pem, leaf_key.public_key(), now_us, days=leaf_days)
     return Authority(ca_key, leaf_key, ca_pem, leaf_pem)
+
+
+def new_rsa_key() -> RSAPrivateKey:
+    """A new key of the size that releases use."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
 
 
 def issue_leaf(

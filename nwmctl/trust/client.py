@@ -2,8 +2,9 @@
 
 ``refresh`` follows the TUF client workflow with python-tuf's checks: new roots one by one, then timestamp, snapshot
 and targets, each against what was trusted before. It returns the new trusted state and never changes the old one, so
-a refused update leaves the vehicle where it was; the caller keeps the state's bytes. Fetching and the time are
-arguments.
+a refused update leaves the vehicle where it was; the caller keeps the state's bytes. Platforms' lists and their bins
+are fetched where a name leads to them (``resolve``), and a list's word about another platform's bundle is not taken.
+Fetching and the time are arguments.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from nwmctl.errors import (
     BundleNotListedError,
+    DelegationScopeError,
     MetadataFastForwardError,
     MetadataFrozenError,
     MetadataMixedError,
@@ -24,6 +26,7 @@ from nwmctl.errors import (
     NotCanonicalError,
 )
 from nwmctl.formats import canonical
+from nwmctl.trust.delegations import ROLE_NAME, platform_of
 from nwmctl.trust.metadata import (
     MAX_ROOT,
     MAX_ROOTS,
@@ -43,10 +46,12 @@ from nwmctl.trust.metadata import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tuf.api.metadata import TargetFile
+    from tuf.api.metadata import TargetFile, Targets
     from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
 _SCHEMA = "nwmctl.trusted-metadata/1"
+_MAX_LISTS = 32
+"""Lists that are looked into for one name."""
 MAX_LEAP = 1 << 24
 """How far a version may rise from one refresh to the next: a new one every ten seconds for five years. Whoever holds
 an online key for a day could otherwise use up all versions, and the honest owner could never exceed them."""
@@ -54,12 +59,14 @@ an online key for a day could otherwise use up all versions, and the honest owne
 
 @dataclass(frozen=True, slots=True)
 class TrustedState:
-    """Metadata that were verified. A new vehicle has the pinned ``root`` only."""
+    """Metadata that were verified. A new vehicle has the pinned ``root`` only. ``delegated`` are the lists that this
+    vehicle has looked into, by role name."""
 
     root: bytes
     timestamp: bytes | None = None
     snapshot: bytes | None = None
     targets: bytes | None = None
+    delegated: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """One file for the vehicle's disk."""
@@ -67,6 +74,8 @@ class TrustedState:
         table: dict[str, canonical.Plain] = {
             name: base64.b64encode(data).decode() for name, data in parts.items() if data is not None
         }
+        if self.delegated:
+            table["delegated"] = {name: base64.b64encode(data).decode() for name, data in self.delegated.items()}
         return canonical.encode({**table, "schema": _SCHEMA})
 
     @classmethod
@@ -76,31 +85,92 @@ class TrustedState:
             plain = canonical.decode(data, "trusted metadata")
             if not isinstance(plain, dict) or plain.pop("schema", None) != _SCHEMA:
                 raise ValueError("it has another schema")
-            return cls(**{name: base64.b64decode(str(text), validate=True) for name, text in plain.items()})
+            lists = plain.pop("delegated", {})
+            if not isinstance(lists, dict):
+                raise ValueError("its lists are no table")
+            parts: dict[str, Any] = {name: base64.b64decode(str(text), validate=True) for name, text in plain.items()}
+            kept = {name: base64.b64decode(str(text), validate=True) for name, text in lists.items()}
+            return replace(cls(**parts), delegated=kept)
         except (NotCanonicalError, ValueError, TypeError, binascii.Error) as problem:
             raise format_error(f"the kept state is damaged: {getattr(problem, 'why', problem)}") from problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerifiedRepository:
-    """What the repository lists now, verified. Keep ``state`` for the next time."""
+    """What the repository lists now, verified. Keep ``state`` for the next time, after ``resolve``: it grows by the
+    lists that were fetched. ``files`` are the entries of the top-level list."""
 
     state: TrustedState
     files: Mapping[str, TargetFile]
+    _trusted: TrustedMetadataSet
+    _fetch: Fetch
 
     def resolve(self, name: str) -> ListedBundle:
-        """Length, hash and description of a bundle. Raises BundleNotListedError, MetadataFormatError.
+        """Length, hash and description of a bundle; follows the delegations that its name leads to.
 
-        Entries are read one by one, so an entry of a later nwmctl does not stop an older vehicle from reading its own.
+        Raises BundleNotListedError, DelegationScopeError, MetadataFormatError, what ``refresh`` raises of a list that
+        must be fetched, and what ``fetch`` raises. Entries are read one by one, so an entry of a later nwmctl does not
+        stop an older vehicle from reading its own.
         """
-        file = self.files.get(name)
+        role, file = self._find(name)
         if file is None:
             raise BundleNotListedError(
                 f"the repository lists no bundle '{name[:120]}'",
-                why=f"its signed list has {len(self.files)} bundle(s)",
+                why=f"its signed list has {len(self.files)} bundle(s), and no list that may name this one does",
                 next="publish the release, or correct the name in the assignment",
             )
-        return listed(name, file.length, file.hashes, file.unrecognized_fields.get("custom"))
+        found = listed(name, file.length, file.hashes, file.unrecognized_fields.get("custom"))
+        if platform_of(role) not in (None, found.about.platform):
+            raise DelegationScopeError(
+                f"'{role}' lists a bundle of '{found.about.platform}'",
+                why="its keys may speak for one platform, and no other",
+                next="do not install it; have the repository's owner look into who holds that platform's keys",
+            )
+        return found
+
+    def _find(self, name: str) -> tuple[str, TargetFile | None]:
+        """Depth first in the order of the delegations, as TUF demands; the first list that has the name counts."""
+        waiting = [("targets", "root")]
+        visited: set[str] = set()
+        while waiting and len(visited) < _MAX_LISTS:
+            role, parent = waiting.pop()
+            if role in visited:
+                continue
+            visited.add(role)
+            signed = self._trusted.targets if role == "targets" else self._load(role, parent)
+            entries = self.files if role == "targets" else signed.targets
+            if name in entries:
+                return role, entries[name]
+            if signed.delegations is None:
+                continue
+            with translated():
+                below = list(signed.delegations.get_roles_for_target(name))
+            if any(terminating for _, terminating in below):
+                cut = next(number for number, (_, terminating) in enumerate(below) if terminating)
+                below, waiting = below[: cut + 1], []
+            waiting += [(child, role) for child, _ in reversed(below)]
+        return "targets", None
+
+    def _load(self, role: str, parent: str) -> Targets:
+        from tuf.api.exceptions import BadVersionNumberError, RepositoryError
+        from tuf.api.metadata import Metadata
+
+        if not ROLE_NAME.match(role):
+            raise format_error(f"'{role[:80]}' is no name of a list")
+        kept = self.state.delegated.get(role)
+        if kept is not None:
+            with suppress(RepositoryError):
+                return self._trusted.update_delegated_targets(kept, role, parent)
+        with translated():
+            version = self._trusted.snapshot.meta[f"{role}.json"].version
+        data = _need(self._fetch, versioned(role, version), MAX_TARGETS)
+        with translated():
+            try:
+                signed = self._trusted.update_delegated_targets(data, role, parent)
+            except BadVersionNumberError:
+                raise _mixed(role, version, Metadata.from_bytes(data).signed.version) from None
+        self.state = replace(self.state, delegated={**self.state.delegated, role: data})
+        return signed
 
 
 def refresh(
@@ -126,7 +196,10 @@ def refresh(
     timestamp = _timestamp(trusted, state.timestamp, fetch)
     snapshot = _snapshot(trusted, state.snapshot, fetch)
     targets = _targets(trusted, state.targets, fetch)
-    return VerifiedRepository(TrustedState(root, timestamp, snapshot, targets), trusted.targets.targets)
+    known = trusted.snapshot.meta
+    kept = {name: data for name, data in state.delegated.items() if f"{name}.json" in known}
+    found = TrustedState(root, timestamp, snapshot, targets, kept)
+    return VerifiedRepository(found, trusted.targets.targets, trusted, fetch)
 
 
 def _follow_roots(trusted: TrustedMetadataSet, root: bytes, fetch: Fetch) -> bytes:

@@ -18,12 +18,13 @@ def as_publication(state: MetadataSet) -> Publication:
 
     with translated():
         snapshot = Metadata[Timestamp].from_bytes(state.timestamp).signed.snapshot_meta.version
-        targets = Metadata[Snapshot].from_bytes(state.snapshot).signed.meta["targets.json"].version
-    files: Mapping[str, bytes] = {
-        **{versioned("root", number): data for number, data in enumerate(state.roots, start=1)},
-        versioned("targets", targets): state.targets,
-        versioned("snapshot", snapshot): state.snapshot,
-    }
+        meta = Metadata[Snapshot].from_bytes(state.snapshot).signed.meta
+        lists = {**state.delegated, "targets": state.targets}
+        files: Mapping[str, bytes] = {
+            **{versioned("root", number): data for number, data in enumerate(state.roots, start=1)},
+            **{versioned(name, meta[f"{name}.json"].version): data for name, data in lists.items()},
+            versioned("snapshot", snapshot): state.snapshot,
+        }
     return Publication(files, state.timestamp, state)
 
 
@@ -35,6 +36,7 @@ def needs_renewal(state: MetadataSet, now_us: int) -> bool:
 
     parts: tuple[tuple[KeyRole, bytes], ...] = (
         (KeyRole.TARGETS, state.targets),
+        *((KeyRole.TARGETS, data) for data in state.delegated.values()),
         (KeyRole.SNAPSHOT, state.snapshot),
         (KeyRole.TIMESTAMP, state.timestamp),
     )

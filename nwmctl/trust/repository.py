@@ -1,21 +1,24 @@
 """Writes the repository's signed metadata (TUF): which bundles exist, under which keys, until when.
 
-Every change is a new version of targets, snapshot and timestamp. Versioned files come first and harm nobody; the
-timestamp is handed out apart, because the moment it is replaced the release exists for every platform at once. A
-state that comes from a mirror is verified against the key ring before anything is signed on top of it. Pure but for
-the key files that the signers open; the time is an argument.
+Every change is a new version of targets, snapshot and timestamp, and of the platforms' lists that it touches.
+Versioned files come first and harm nobody; the timestamp is handed out apart, because the moment it is replaced the
+release exists for every platform at once. A state that comes from a mirror is verified against the key ring before
+anything is signed on top of it; a newer root of the ring is taken over. Each file carries as many signatures as the
+metadata in force demand of its role. Pure but for the key folder that the signers open; the time is an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.keys import KeyRole
-from nwmctl.errors import MetadataSignatureError, SequenceTakenError
+from nwmctl.errors import SequenceTakenError
+from nwmctl.trust import delegations
+from nwmctl.trust.adoption import adopted_roots, first_roots, followed_roots
 from nwmctl.trust.keys import KeyRing
 from nwmctl.trust.metadata import (
     MAX_ROOTS,
@@ -32,7 +35,6 @@ from nwmctl.trust.metadata import (
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer as LibrarySigner
-    from securesystemslib.signer import SSlibKey
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 ROLES: tuple[KeyRole, ...] = (KeyRole.ROOT, KeyRole.TARGETS, KeyRole.SNAPSHOT, KeyRole.TIMESTAMP)
@@ -47,12 +49,14 @@ LIFETIME: Mapping[KeyRole, timedelta] = {
 
 @dataclass(frozen=True, slots=True)
 class MetadataSet:
-    """A repository's current metadata. ``roots`` are all root versions from 1 on."""
+    """A repository's current metadata. ``roots`` are all root versions from 1 on; ``delegated`` the platforms' lists
+    and their bins by role name."""
 
     roots: tuple[bytes, ...]
     targets: bytes
     snapshot: bytes
     timestamp: bytes
+    delegated: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +75,43 @@ class Publication:
 
 @dataclass(slots=True)
 class _Open:
-    """A verified state, parsed."""
+    """A verified state, parsed. ``bytes_of`` keeps the delegated lists as they were read."""
 
     roots: list[bytes]
     root: Metadata[Root]
     targets: Metadata[Targets]
     snapshot: Metadata[Snapshot]
     timestamp: Metadata[Timestamp]
+    lists: dict[str, Metadata[Targets]]
+    bytes_of: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pen:
+    """What signs, and when."""
+
+    keyring: KeyRing
+    clock: Clock
+    passphrase: bytes | None
+
+    def seal(self, metadata: Metadata[Any], role: KeyRole, keys: Collection[str], threshold: int, label: str) -> None:
+        """Sign with ``threshold`` of ``keys`` (public keys as text), for the role's lifetime from now."""
+        metadata.signed.expires = moment(self.clock.now_us()) + LIFETIME[role]
+        for number, signer in enumerate(self.keyring.signers_of(keys, threshold, label, self.passphrase)):
+            metadata.sign(_adapted(signer), append=number > 0)
 
 
 def create_repository(keyring: KeyRing, clock: Clock, passphrase: bytes | None = None) -> Publication:
-    """The first metadata of an empty repository. Raises KeyMissingError and other key errors."""
+    """The first metadata of an empty repository, under the ring's finished roots (or, where it has none, a first root
+    that the ring's own root keys sign). Raises KeyMissingError, KeyThresholdError and other key errors."""
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-    root = Metadata(Root(consistent_snapshot=True))
-    for role in ROLES:
-        root.signed.add_key(_key(keyring, role), str(role))
-    state = _Open([], root, Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()))
-    _seal(root, KeyRole.ROOT, keyring, clock, passphrase)
-    state.roots.append(root.to_bytes())
-    return _publish(state, keyring, clock, passphrase, first=True)
+    roots = first_roots(keyring, clock.now_us(), passphrase)
+    with translated():
+        root = Metadata[Root].from_bytes(roots[-1])
+    state = _Open(list(roots), root, Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp()), {}, {})
+    state.targets.signed.version = state.snapshot.signed.version = state.timestamp.signed.version = 0
+    return _publish(state, _Pen(keyring, clock, passphrase), delegations.delegate(state.targets, state.lists, keyring))
 
 
 def add_targets(
@@ -99,8 +120,10 @@ def add_targets(
     keyring: KeyRing,
     clock: Clock,
     passphrase: bytes | None = None,
+    *,
+    bins_from: int = delegations.BINS_FROM,
 ) -> Publication:
-    """Metadata that list ``bundles`` too; without any it only renews what would expire.
+    """Metadata that list ``bundles`` too; without any it only renews what would expire and takes over new keys.
 
     Raises SequenceTakenError for a name, or a platform's sequence, that already stands for other content; and for
     ``previous`` MetadataFormatError, MetadataSignatureError.
@@ -108,34 +131,43 @@ def add_targets(
     from tuf.api.metadata import TargetFile
 
     state = _open(previous, keyring)
-    known = _listed(state.targets)
+    known = _listed(state)
+    changed = delegations.delegate(state.targets, state.lists, keyring)
     for bundle in bundles:
         _refuse_other_content(bundle, known)
+        if known.get(bundle.name) == bundle:
+            continue
         known[bundle.name] = bundle
         extra: dict[str, Any] = {"custom": custom_of(bundle.about)}
         hashes = {"sha256": bundle.digest.hex}
-        state.targets.signed.targets[bundle.name] = TargetFile(bundle.length, hashes, bundle.name, extra)
-    return _publish(state, keyring, clock, passphrase)
+        home = delegations.home_of(bundle.name, bundle.about.platform, state.targets, state.lists)
+        place = state.targets if home == "targets" else state.lists[home]
+        place.signed.targets[bundle.name] = TargetFile(bundle.length, hashes, bundle.name, extra)
+        changed.add(home)
+    changed |= delegations.split(state.lists, bins_from)
+    delegations.hand_on(state.targets, state.lists, changed)
+    return _publish(state, _Pen(keyring, clock, passphrase), changed - {"targets"})
 
 
 def rotate_keys(
     previous: MetadataSet, old: KeyRing, new: KeyRing, clock: Clock, passphrase: bytes | None = None
 ) -> Publication:
-    """Metadata under the keys of ``new``. The next root is signed by both root keys, so vehicles follow it."""
+    """Metadata under the keys of another ring, ``new``. The next root is signed by the thresholds of both rings'
+    root keys, so vehicles follow it. (Keys of one ring are rotated in its folder, see ``keyfolder.rotate_keys``.)"""
+    from tuf.api.metadata import Metadata, Root
+
     state = _open(previous, old)
-    for role in ROLES:
-        state.root.signed.revoke_key(_key(old, role).keyid, str(role))
-        state.root.signed.add_key(_key(new, role), str(role))
-    state.root.signed.version += 1
-    _seal(state.root, KeyRole.ROOT, new, clock, passphrase)
-    state.root.sign(_signer(old, KeyRole.ROOT, passphrase), append=True)
-    state.roots.append(state.root.to_bytes())
-    return _publish(state, new, clock, passphrase)
+    root = followed_roots(state.roots[-1], old, new, clock.now_us(), passphrase)
+    state.roots.append(root)
+    with translated():
+        state.root = Metadata[Root].from_bytes(root)
+    changed = delegations.delegate(state.targets, state.lists, new)
+    return _publish(state, _Pen(new, clock, passphrase), changed)
 
 
 def listed_bundles(state: MetadataSet, keyring: KeyRing) -> tuple[ListedBundle, ...]:
     """What a verified state lists, by name. Raises MetadataFormatError, MetadataSignatureError."""
-    return tuple(bundle for _, bundle in sorted(_listed(_open(state, keyring).targets).items()))
+    return tuple(bundle for _, bundle in sorted(_listed(_open(state, keyring)).items()))
 
 
 def read_state(fetch: Fetch) -> MetadataSet | None:
@@ -151,12 +183,17 @@ def read_state(fetch: Fetch) -> MetadataSet | None:
     with translated():
         version = Metadata[Timestamp].from_bytes(timestamp).signed.snapshot_meta.version
         snapshot = _need(fetch, versioned("snapshot", version))
-        version = Metadata[Snapshot].from_bytes(snapshot).signed.meta["targets.json"].version
-    targets = _need(fetch, versioned("targets", version))
+        meta = dict(Metadata[Snapshot].from_bytes(snapshot).signed.meta)
+        targets = _need(fetch, versioned("targets", meta.pop("targets.json").version))
+    lists = {name.removesuffix(".json"): file.version for name, file in sorted(meta.items())}
+    for name in lists:
+        if not delegations.ROLE_NAME.match(name):
+            raise format_error(f"'{name[:80]}' is no name of a list")
+    delegated = {name: _need(fetch, versioned(name, number)) for name, number in lists.items()}
     roots = [_need(fetch, versioned("root", 1))]
     while len(roots) < MAX_ROOTS and (found := fetch(versioned("root", len(roots) + 1))) is not None:
         roots.append(found)
-    return MetadataSet(tuple(roots), targets, snapshot, timestamp)
+    return MetadataSet(tuple(roots), targets, snapshot, timestamp, delegated)
 
 
 def _need(fetch: Fetch, path: str) -> bytes:
@@ -170,28 +207,27 @@ def _open(previous: MetadataSet, keyring: KeyRing) -> _Open:
     """Parse and verify: signing on top of a forged state would make the forgery ours."""
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
+    roots = adopted_roots(previous.roots, keyring)
     with translated():
+        before = Metadata[Root].from_bytes(previous.roots[-1])
         state = _Open(
-            list(previous.roots),
-            Metadata[Root].from_bytes(previous.roots[-1]),
+            list(roots),
+            Metadata[Root].from_bytes(roots[-1]),
             Metadata[Targets].from_bytes(previous.targets),
             Metadata[Snapshot].from_bytes(previous.snapshot),
             Metadata[Timestamp].from_bytes(previous.timestamp),
+            {name: Metadata[Targets].from_bytes(data) for name, data in previous.delegated.items()},
+            dict(previous.delegated),
         )
-        root = state.root.signed
-        for role in ROLES:
-            if root.roles[str(role)].keyids != [_key(keyring, role).keyid]:
-                raise MetadataSignatureError(
-                    f"the repository's '{role}' key is not the key ring's",
-                    why="the root metadata name another key",
-                    next="use the key folder that this repository was made with, or rotate its keys",
-                )
-        parts: tuple[Metadata[Any], ...] = (state.root, state.targets, state.snapshot, state.timestamp)
+        parts: tuple[Metadata[Any], ...] = (before, state.targets, state.snapshot, state.timestamp)
         for role, metadata in zip(ROLES, parts, strict=True):
-            root.verify_delegate(str(role), metadata.signed_bytes, metadata.signatures)
+            before.signed.verify_delegate(str(role), metadata.signed_bytes, metadata.signatures)
+        delegations.verify(state.targets, state.lists)
+        meta = {name: file.version for name, file in state.snapshot.signed.meta.items()}
+        lists = {"targets": state.targets, **state.lists}
         versions = (
-            root.version == len(state.roots),
-            state.snapshot.signed.meta["targets.json"].version == state.targets.signed.version,
+            before.signed.version == len(previous.roots),
+            meta == {f"{name}.json": metadata.signed.version for name, metadata in lists.items()},
             state.timestamp.signed.snapshot_meta.version == state.snapshot.signed.version,
         )
     if not all(versions):
@@ -199,11 +235,14 @@ def _open(previous: MetadataSet, keyring: KeyRing) -> _Open:
     return state
 
 
-def _listed(targets: Metadata[Targets]) -> dict[str, ListedBundle]:
-    return {
-        name: listed(name, file.length, file.hashes, file.unrecognized_fields.get("custom"))
-        for name, file in targets.signed.targets.items()
-    }
+def _listed(state: _Open) -> dict[str, ListedBundle]:
+    found: dict[str, ListedBundle] = {}
+    for role, file in delegations.entries(state.targets, state.lists):
+        bundle = listed(file.path, file.length, file.hashes, file.unrecognized_fields.get("custom"))
+        if delegations.platform_of(role) not in (None, bundle.about.platform):
+            raise format_error(f"'{role}' lists a bundle of '{bundle.about.platform}'")
+        found[bundle.name] = bundle
+    return found
 
 
 def _refuse_other_content(bundle: ListedBundle, known: Mapping[str, ListedBundle]) -> None:
@@ -218,36 +257,46 @@ def _refuse_other_content(bundle: ListedBundle, known: Mapping[str, ListedBundle
             )
 
 
-def _publish(
-    state: _Open, keyring: KeyRing, clock: Clock, passphrase: bytes | None, *, first: bool = False
-) -> Publication:
-    if not first:
-        for metadata in (state.targets, state.snapshot, state.timestamp):
+def _publish(state: _Open, pen: _Pen, changed: set[str]) -> Publication:
+    from tuf.api.metadata import MetaFile
+
+    root = state.root.signed
+    for name, metadata in state.lists.items():
+        if name in changed or _half_gone(metadata, pen.clock.now_us()):
             metadata.signed.version += 1
-    state.snapshot.signed.meta["targets.json"].version = state.targets.signed.version
-    state.timestamp.signed.snapshot_meta.version = state.snapshot.signed.version
-    _seal(state.targets, KeyRole.TARGETS, keyring, clock, passphrase)
-    _seal(state.snapshot, KeyRole.SNAPSHOT, keyring, clock, passphrase)
-    _seal(state.timestamp, KeyRole.TIMESTAMP, keyring, clock, passphrase)
+            keys, threshold = delegations.signing_keys(name, state.targets, state.lists)
+            pen.seal(metadata, KeyRole.TARGETS, _texts(state.targets, keys), threshold, name)
+            state.bytes_of[name] = metadata.to_bytes()
+        state.snapshot.signed.meta[f"{name}.json"] = MetaFile(metadata.signed.version)
+    top: tuple[Metadata[Any], ...] = (state.targets, state.snapshot, state.timestamp)
+    for role, part in zip(ROLES[1:], top, strict=True):
+        part.signed.version += 1
+        state.snapshot.signed.meta["targets.json"].version = state.targets.signed.version
+        state.timestamp.signed.snapshot_meta.version = state.snapshot.signed.version
+        named = root.roles[str(role)]
+        pen.seal(part, role, _texts(state.root, named.keyids), named.threshold, str(role))
     targets, snapshot, timestamp = (m.to_bytes() for m in (state.targets, state.snapshot, state.timestamp))
     files = {versioned("root", number): data for number, data in enumerate(state.roots, start=1)}
+    for name, metadata in state.lists.items():
+        files[versioned(name, metadata.signed.version)] = state.bytes_of[name]
     files[versioned("targets", state.targets.signed.version)] = targets
     files[versioned("snapshot", state.snapshot.signed.version)] = snapshot
-    return Publication(files, timestamp, MetadataSet(tuple(state.roots), targets, snapshot, timestamp))
+    delegated = {name: state.bytes_of[name] for name in sorted(state.lists)}
+    return Publication(files, timestamp, MetadataSet(tuple(state.roots), targets, snapshot, timestamp, delegated))
 
 
-def _seal(metadata: Metadata[Any], role: KeyRole, keyring: KeyRing, clock: Clock, passphrase: bytes | None) -> None:
-    metadata.signed.expires = moment(clock.now_us()) + LIFETIME[role]
-    metadata.sign(_signer(keyring, role, passphrase))
+def _half_gone(metadata: Metadata[Any], now_us: int) -> bool:
+    return bool(metadata.signed.expires - moment(now_us) < LIFETIME[KeyRole.TARGETS] / 2)
 
 
-def _key(keyring: KeyRing, role: KeyRole) -> SSlibKey:
-    from nwmctl.trust.tuf_signer import tuf_key
+def _texts(delegator: Metadata[Any], keyids: Sequence[str]) -> list[str]:
+    from nwmctl.trust.tuf_signer import key_text
 
-    return tuf_key(keyring.public(role))
+    keys = delegator.signed.keys if hasattr(delegator.signed, "keys") else delegator.signed.delegations.keys
+    return [key_text(keys[keyid]) for keyid in keyids]
 
 
-def _signer(keyring: KeyRing, role: KeyRole, passphrase: bytes | None) -> LibrarySigner:
+def _adapted(signer: Any) -> LibrarySigner:
     from nwmctl.trust.tuf_signer import tuf_signer
 
-    return tuf_signer(keyring.signer(role, passphrase))
+    return tuf_signer(signer)

@@ -1,4 +1,4 @@
-"""Lets python-tuf sign with our ``Signer``, and gives it our public keys. Holds no key of its own."""
+"""Lets python-tuf sign with our ``Signer``, and turns public keys into its form and back. Holds no key of its own."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from securesystemslib.signer import Key, Signature, SSlibKey
 from securesystemslib.signer import Signer as LibrarySigner
 
 from nwmctl.errors import PublicKeyError
+from nwmctl.trust.publics import ED25519, parse_public, public_text
 
 if TYPE_CHECKING:
-    from nwmctl.trust.keys import Signer
+    from nwmctl.trust.signers import Signer
 
 
 def tuf_key(public: str) -> SSlibKey:
-    """The TUF form of ``ed25519:<hex>``. Raises PublicKeyError."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    kind, _, text = public.partition(":")
+    """The TUF form of a public key. Raises PublicKeyError."""
     try:
-        if kind != "ed25519":
-            raise ValueError("only ed25519 keys sign repository metadata")
-        return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)))
-    except ValueError as problem:
+        return SSlibKey.from_crypto(parse_public(public))
+    except PublicKeyError as problem:
         raise PublicKeyError(
-            f"'{public[:80]}' cannot sign repository metadata", why=str(problem), next="use an ed25519 key"
+            f"'{public[:80]}' cannot sign repository metadata",
+            why=problem.why,
+            next="use an ed25519 or ECDSA P-256 key",
         ) from problem
+
+
+def key_text(key: Key) -> str:
+    """A TUF key as text. Raises PublicKeyError for a kind that nwmctl does not use."""
+    value = str(key.keyval.get("public", ""))
+    return f"{ED25519}:{value}" if key.keytype == "ed25519" else public_text(value.encode())
 
 
 def tuf_signer(signer: Signer) -> LibrarySigner:
@@ -50,4 +54,4 @@ class _Adapter(LibrarySigner):
     def from_priv_key_uri(
         cls, priv_key_uri: str, public_key: Key, secrets_handler: Callable[[str], str] | None = None
     ) -> LibrarySigner:
-        raise NotImplementedError("keys are opened by nwmctl.trust.keys.load_signer")
+        raise NotImplementedError("keys are opened by nwmctl.trust.signers.load_signer")

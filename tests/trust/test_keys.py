@@ -40,7 +40,7 @@ def test_a_ring_is_read_back_and_signs(keyring: KeyRing) -> None:
 
 def test_private_files_are_private(keyring: KeyRing) -> None:
     private = [path for path in keyring.folder.iterdir() if b"PRIVATE" in path.read_bytes()]
-    assert len(private) == len(KeyRole) + 1, "one per role, and the authority's"
+    assert len(private) == len(KeyRole) + 4 + 1, "one per role, three for each root, and the authority's"
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in private)
 
 
