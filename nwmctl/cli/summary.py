@@ -68,6 +68,16 @@ def print_campaign(console: Console, campaign: CampaignStatus) -> None:
             wave.name, wave.state, str(counts.total), str(counts.committed), failed, str(counts.open), wave.gate
         )
     console.print(table)
+    if campaign.traffic is not None:
+        budget, spent = campaign.traffic.budget, campaign.traffic.spent
+        told = ", ".join(
+            f"{size(used)} {where}" + ("" if most is None else f" of {size(most)}")
+            for where, used, most in (
+                ("over cellular links", spent.cellular, budget.cellular_budget),
+                ("in all", spent.total, budget.total_budget),
+            )
+        )
+        console.print(f"[dim]downloads offered: {told}[/]")
 
 
 def _time(console: Console, summary: Summary) -> None:

@@ -37,7 +37,7 @@ _LIVE = frozenset({_S.OFFERED, _S.DEFERRED, _S.DOWNLOADING, _S.INSTALLED, _S.TRI
 _ENDS = frozenset({_S.COMMITTED, _S.FAILED, _S.ROLLED_BACK, _S.REFUSED, _S.CANCELLED, _S.SUPERSEDED})
 
 ASSIGNMENT_TRANSITIONS: Mapping[AssignmentState, frozenset[AssignmentState]] = {
-    _S.PENDING: frozenset({_S.OFFERED, _S.CANCELLED, _S.SUPERSEDED}),
+    _S.PENDING: frozenset({_S.OFFERED, _S.DEFERRED, _S.CANCELLED, _S.SUPERSEDED}),
     **{state: (_LIVE | _ENDS) - {state} for state in _LIVE},
     **{state: frozenset() for state in _ENDS},
 }

@@ -13,6 +13,7 @@ from nwmctl.domain.amounts import Validation
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.policy import RuleTable
+from nwmctl.domain.traffic import ByteBudget
 
 ReleaseSequence = NewType("ReleaseSequence", int)
 MAX_SEQUENCE = 2**31 - 2
@@ -135,6 +136,8 @@ class Release:
     """How much is driven; what must come out of it is for the policy."""
     recipes: str = ""
     """A file of pinned recipes; they stand in place of the profiles', and nothing is searched for these builds."""
+    bytes: ByteBudget | None = None
+    """What the campaign's downloads may take; without it nobody is deferred for the sake of bytes."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence <= MAX_SEQUENCE:

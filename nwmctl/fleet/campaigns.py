@@ -34,6 +34,7 @@ from nwmctl.fleet.records import (
 from nwmctl.fleet.releases import enabled_bundles
 from nwmctl.fleet.reports import FAILURES
 from nwmctl.fleet.tally import counted
+from nwmctl.fleet.traffic import open_account
 from nwmctl.storage.database import Database, Transaction
 
 
@@ -199,7 +200,10 @@ def _insert(tx: Transaction, release: Release, now_us: int) -> CampaignRecord:
         now_us=now_us,
     )
     tx.execute("UPDATE fleet SET poll_s = :poll_s WHERE name = :fleet", poll_s=release.poll_s, fleet=release.fleet.name)
-    return campaign_by_name(tx, name)
+    made = campaign_by_name(tx, name)
+    if release.bytes is not None:
+        open_account(tx, made.id, release.bytes)
+    return made
 
 
 def _refuse_unfit(tx: Transaction, release: Release) -> None:

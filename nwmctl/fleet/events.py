@@ -32,6 +32,7 @@ class EventKind(StrEnum):
     SUPERSEDED = "superseded"
     SILENT = "silent"
     OFFERED = "offered"
+    DEFERRED = "deferred"
     ASSIGNMENT_STATE = "assignment_state"
     ATTEMPT_CLOSED = "attempt_closed"
     SLOTS_REPORTED = "slots_reported"

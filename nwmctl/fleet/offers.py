@@ -18,6 +18,8 @@ from nwmctl.fleet.events import EventKind, record
 from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
 from nwmctl.fleet.reports import set_state
 from nwmctl.fleet.tally import Place
+from nwmctl.fleet.traffic import next_download, reserve
+from nwmctl.formats.canonical import Plain
 from nwmctl.storage.database import Reader, Transaction
 
 
@@ -105,13 +107,15 @@ def standing(reader: Reader, vin: str) -> Standing:
     if rows:
         return Idle()
     row = reader.one(
-        "SELECT a.id, c.state, w.state FROM assignment a JOIN campaign c ON c.id = a.campaign_id "
+        "SELECT a.id, c.state, w.state, a.state FROM assignment a JOIN campaign c ON c.id = a.campaign_id "
         "JOIN wave w ON w.campaign_id = a.campaign_id AND w.generation = a.generation AND w.number = a.wave "
         "WHERE a.vin = :vin AND a.is_open = 1 ORDER BY a.id DESC LIMIT 1",
         vin=vin,
     )
     if row and CampaignState(row[1]) in OFFERING and WaveState(row[2]) is not WaveState.PLANNED:
-        return Owed(row[0])
+        # That it is deferred is written once; after that a poll costs reading only.
+        waits = AssignmentState(row[3]) is AssignmentState.DEFERRED and _deferred(reader, row[0])
+        return Idle() if waits else Owed(row[0])
     return Idle()
 
 
@@ -127,10 +131,18 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
     assert row is not None, "standing() has just read it"
     assignment, campaign, generation, wave, platform, state, mode, attempts = row
     place = Place(campaign, generation, wave, platform)
-    set_state(tx, assignment, place, AssignmentState(state), AssignmentState.OFFERED, now_us)
     open_now = tx.one("SELECT id FROM action WHERE assignment_id = :id AND state <> 'closed'", id=assignment)
+    download = next_download(tx, assignment) if open_now is None else None
+    if download is not None and download.refused:
+        set_state(tx, assignment, place, AssignmentState(state), AssignmentState.DEFERRED, now_us)
+        told: dict[str, Plain] = {"reason": download.refused, "bytes": download.bundle.size, "wave": wave}
+        record(tx, EventKind.DEFERRED, now_us, {**told, "link": download.link.value}, campaign=campaign, vin=vin)
+        return Idle()
+    set_state(tx, assignment, place, AssignmentState(state), AssignmentState.OFFERED, now_us)
     if open_now is not None:
         return Act(open_now[0])
+    if download is not None:
+        reserve(tx, campaign, download)
     made = tx.one(
         "INSERT INTO action (assignment_id, campaign_id, generation, vin, attempt, mode, state, opened_us) "
         "VALUES (:assignment, :campaign, :generation, :vin, :attempt, :mode, :state, :now_us) RETURNING id",
@@ -154,6 +166,11 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
         vin=vin,
     )
     return Act(made[0])
+
+
+def _deferred(reader: Reader, assignment: int) -> bool:
+    download = next_download(reader, assignment)
+    return download is not None and bool(download.refused)
 
 
 def offer(reader: Reader, vin: str, action: int) -> Offer:

@@ -185,5 +185,21 @@ CREATE TABLE lease (
 );
 """
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(OWNER, 1, _VEHICLES + _RELEASES + _CAMPAIGNS + _ASSIGNMENTS + _FACTS),)
+# A campaign without a row has no budget: nothing is counted and nobody is deferred.
+_TRAFFIC = """
+ALTER TABLE vehicle ADD COLUMN link TEXT NOT NULL DEFAULT '';
+CREATE TABLE campaign_bytes (
+  campaign_id BIGINT PRIMARY KEY REFERENCES campaign (id),
+  cellular_budget BIGINT,
+  total_budget BIGINT,
+  full_on_cellular INTEGER NOT NULL,
+  cellular_spent BIGINT NOT NULL DEFAULT 0,
+  total_spent BIGINT NOT NULL DEFAULT 0
+);
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(OWNER, 1, _VEHICLES + _RELEASES + _CAMPAIGNS + _ASSIGNMENTS + _FACTS),
+    Migration(OWNER, 2, _TRAFFIC),
+)
 """Add to the end only; what stands here has run in other people's databases."""

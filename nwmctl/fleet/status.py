@@ -16,6 +16,7 @@ from nwmctl.fleet.controller import gate_says, wave_counts
 from nwmctl.fleet.offers import known_vehicle
 from nwmctl.fleet.records import CampaignRecord, WaveRecord, all_campaigns, campaign_by_name, waves_of
 from nwmctl.fleet.tally import Counts, counted
+from nwmctl.fleet.traffic import Account, account
 from nwmctl.storage.database import Database, Reader
 
 States = dict[AssignmentState, int]
@@ -57,6 +58,8 @@ class CampaignStatus:
     states: States
     waves: tuple[WaveStatus, ...]
     platforms: tuple[PlatformStatus, ...]
+    traffic: Account | None = None
+    """Its byte budget and what has been reserved of it; None: it has none."""
 
     @property
     def vehicles(self) -> int:
@@ -145,6 +148,7 @@ def _status(reader: Reader, campaign: CampaignRecord, now_us: int) -> CampaignSt
         states=_states(counts),
         waves=tuple(_wave(campaign, wave, counts, now_us) for wave in waves_of(reader, campaign)),
         platforms=tuple(PlatformStatus(name, _states(counts, platform=name)) for name in platforms),
+        traffic=account(reader, campaign.id),
     )
 
 

@@ -231,6 +231,7 @@ class VehicleClient:
             "platform": record.platform,
             "variant": record.variant,
             "board": f"{record.board}:{record.revision}",
+            "link": record.link,
             **ddi.slot_attributes(facts),
         }
 

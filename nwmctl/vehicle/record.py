@@ -38,6 +38,8 @@ class VehicleRecord:
     revision: str
     token: str
     sequence: int
+    link: str = "wifi"
+    """What it hangs on; a virtual vehicle downloads over this machine's own interfaces, where nobody pays."""
 
     def __post_init__(self) -> None:
         if not _VIN.match(self.vin):
