@@ -186,6 +186,7 @@ class CertificationRequest:
     keys: str
     at_us: int
     passphrase: str | None = field(default=None, repr=False)
+    approver_keys: tuple[str, ...] = ()
 
 
 class LinkState(StrEnum):

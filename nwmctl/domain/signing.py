@@ -15,7 +15,8 @@ class SigningRequest:
     ``policy`` and ``policy_signature`` are the policy's YAML and its DSSE envelope; ``evidence`` and ``artifacts``
     the evidence packs and artifact manifests of the bundle's payloads; ``approvals`` DSSE envelopes of approvals;
     ``envelopes`` those of outside judges that the evidence names.
-    ``safety_keys`` (``ed25519:<hex>``) may sign policies and approvals. ``at_us`` is the present.
+    ``safety_keys`` (``ed25519:<hex>``) may sign policies and, where there are no ``approver_keys``, approvals.
+    ``at_us`` is the present.
     """
 
     policy: str
@@ -32,6 +33,7 @@ class SigningRequest:
     approvals: tuple[str, ...] = ()
     passphrase: str | None = field(default=None, repr=False)
     envelopes: tuple[str, ...] = ()
+    approver_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

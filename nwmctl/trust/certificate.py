@@ -64,7 +64,13 @@ def judge_bundle(
     description, swu = _read_swu(read, ca_pem, request.at_us)
     if description != papers.description.encode():
         raise _refuse("a bundle and its papers do not belong together", "they hold different sw-descriptions")
-    permission = permit(_as_bytes(papers), request.safety_keys, request.tighten, virtual=request.virtual)
+    permission = permit(
+        _as_bytes(papers),
+        request.safety_keys,
+        request.tighten,
+        virtual=request.virtual,
+        approver_keys=request.approver_keys,
+    )
     manifest = documents.decode(BundleManifest, papers.bundle.encode(), "bundle.json")
     _check_place(manifest, request)
     card_bytes = papers.card.encode()

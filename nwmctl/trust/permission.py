@@ -54,8 +54,16 @@ class Permission:
     virtual_only: bool
 
 
-def permit(papers: Papers, safety_keys: Sequence[str], tighten: Tighten, *, virtual: bool) -> Permission:
-    """Return if the description may be signed for a fleet that is ``virtual`` or real.
+def permit(
+    papers: Papers,
+    safety_keys: Sequence[str],
+    tighten: Tighten,
+    *,
+    virtual: bool,
+    approver_keys: Sequence[str] = (),
+) -> Permission:
+    """Return if the description may be signed for a fleet that is ``virtual`` or real. Approvals are those of
+    ``approver_keys``, or of the safety role where a release names no approvers.
 
     Raises SigningRefusedError for every lack of evidence, ApprovalNeededError where nothing but approvals is missing,
     PolicyLoosenedError, SigningInputError and BundleContentsError where papers do not belong together, and what
@@ -71,7 +79,7 @@ def permit(papers: Papers, safety_keys: Sequence[str], tighten: Tighten, *, virt
     evidence = _read_evidence(papers.evidence, manifest)
     rules = tightened(policy.rules(virtual=virtual), tighten.platforms, tighten.approvals)
     _check_judges(papers.envelopes, evidence, policy, rules)
-    approved_by = _approvals(papers.approvals, bundle, safety_keys)
+    approved_by = _approvals(papers.approvals, bundle, approver_keys or safety_keys)
     jit = frozenset(digest for digest, artifact in artifacts.items() if artifact.jit_in_vehicle)
     _judge(manifest, rules, policy, evidence, jit, approved_by, virtual=virtual)
     return Permission(
@@ -124,10 +132,10 @@ def _check_judges(
         check_outside_results(pack, [known[digest] for digest in pack.envelopes], policy.judges, rules)
 
 
-def _approvals(envelopes: tuple[bytes, ...], bundle: Digest, safety_keys: Sequence[str]) -> tuple[str, ...]:
+def _approvals(envelopes: tuple[bytes, ...], bundle: Digest, approvers: Sequence[str]) -> tuple[str, ...]:
     keys: set[str] = set()
     for envelope in envelopes:
-        verified = verify_dsse(envelope, APPROVAL_TYPE, safety_keys)
+        verified = verify_dsse(envelope, APPROVAL_TYPE, approvers)
         approval = documents.decode(Approval, verified.payload, "approval")
         if approval.bundle == bundle:  # a release has several bundles; each counts its own approvals
             keys.update(verified.keys)
@@ -166,7 +174,7 @@ def _judge(
         bundle = digest_bytes(documents.encode(manifest))
         raise ApprovalNeededError(
             f"the bundle for '{manifest.platform}' waits for approvals: {len(approved_by)} of {approvals}",
-            why=f"its evidence is enough; the policy wants {approvals} persons of the safety role to approve {bundle}",
+            why=f"its evidence is enough; the policy wants {approvals} persons to approve {bundle}",
             next=f"each: `nwmctl keys approve {bundle} --keys FOLDER --out FILE`; then resume with --approval FILE",
         )
 

@@ -69,7 +69,9 @@ def sign(request: SigningRequest) -> SigningResult:
         approvals=tuple(read_paper(path) for path in request.approvals),
         envelopes=tuple(read_paper(path) for path in request.envelopes),
     )
-    permission = permit(papers, request.safety_keys, request.tighten, virtual=request.virtual)
+    permission = permit(
+        papers, request.safety_keys, request.tighten, virtual=request.virtual, approver_keys=request.approver_keys
+    )
     keyring = load_keyring(Path(request.keys))
     refuse_development(keyring, virtual_only=permission.virtual_only)
     passphrase = None if request.passphrase is None else request.passphrase.encode()
