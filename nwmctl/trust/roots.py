@@ -31,7 +31,14 @@ IMAGE_ROLES: Mapping[str, KeyRole] = {
     "snapshot": KeyRole.SNAPSHOT,
     "timestamp": KeyRole.TIMESTAMP,
 }
-"""TUF's role -> whose keys it has."""
+"""TUF's role -> whose keys it has, for the image repository."""
+DIRECTOR_ROLES: Mapping[str, KeyRole] = {
+    "root": KeyRole.DIRECTOR_ROOT,
+    "targets": KeyRole.DIRECTOR,
+    "snapshot": KeyRole.DIRECTOR,
+    "timestamp": KeyRole.DIRECTOR,
+}
+"""The same for the director, which publishes targets alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,9 @@ class RootView:
         return next(role for role in self.roles if role.name == name)
 
 
-def draft_root(document: KeyRingDocument, previous: bytes | None, now_us: int) -> bytes:
+def draft_root(
+    document: KeyRingDocument, previous: bytes | None, now_us: int, roles: Mapping[str, KeyRole] = IMAGE_ROLES
+) -> bytes:
     """The unsigned next root (the first one without ``previous``) with the ring's active keys.
 
     Raises KeyMissingError for a role without keys, KeyThresholdError for one with fewer keys than its threshold.
@@ -67,7 +76,7 @@ def draft_root(document: KeyRingDocument, previous: bytes | None, now_us: int) -
     root = Metadata(Root(consistent_snapshot=True))
     root.signed.version = 1 if previous is None else _parse(previous).signed.version + 1
     root.signed.expires = moment(now_us) + ROOT_LIFETIME
-    for name, role in IMAGE_ROLES.items():
+    for name, role in roles.items():
         entries, threshold = document.active(role), document.threshold(role)
         if not entries:
             raise KeyMissingError(
