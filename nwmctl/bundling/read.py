@@ -19,14 +19,8 @@ from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.errors import BundleContentsError, BundleFileError
 from nwmctl.formats import cpio, documents
-from nwmctl.formats.swu import (
-    DESCRIPTION_NAME,
-    MAX_DESCRIPTION,
-    MAX_SIGNATURE,
-    SIGNATURE_NAME,
-    SwDescription,
-    parse_description,
-)
+from nwmctl.formats.members import FoundFile, found_files, leading
+from nwmctl.formats.swu import SwDescription, parse_description
 from nwmctl.trust.coherence import check_coherence
 
 VerifySignature = Callable[[bytes, bytes], None]
@@ -36,27 +30,21 @@ _MAX_DOCUMENT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class BundleFile:
-    """A file of the bundle, in order; ``chunks`` gives its bytes once and raises at the end if the hash is wrong."""
-
-    name: str
-    digest: Digest
-    size: int
-    chunks: Iterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
 class OpenBundle:
     """A bundle whose description is verified. ``files`` must be read in order, each before the next."""
 
     description: SwDescription
     description_digest: Digest
-    files: Iterator[BundleFile]
+    files: Iterator[FoundFile]
 
 
 @dataclass(frozen=True, slots=True)
 class BundleContents:
-    """A bundle that was read whole and contradicts itself nowhere. ``sizes`` are the bytes of each file."""
+    """A bundle that was read whole and contradicts itself nowhere. ``sizes`` are the plain bytes of each file.
+
+    ``sealed`` names the encrypted files that nobody gave a key for: their bytes are the signed ones, and that they
+    unpack to the file that the manifest lists is not proven.
+    """
 
     description: SwDescription
     manifest: BundleManifest
@@ -65,35 +53,38 @@ class BundleContents:
     sizes: dict[str, int]
     digest: Digest
     size: int
+    sealed: tuple[str, ...] = ()
 
 
-def open_bundle(read: Callable[[int], bytes], verify: VerifySignature) -> OpenBundle:
+def open_bundle(read: Callable[[int], bytes], verify: VerifySignature, key: bytes | None = None) -> OpenBundle:
     """Verify the signature at the front of a bundle and hand on its files; ``read(n)`` gives up to ``n`` bytes.
 
-    Raises ArchiveError, DescriptionError, BundleContentsError and what ``verify`` raises.
+    ``key`` opens encrypted files. Raises ArchiveError, DescriptionError, BundleContentsError, PackedDataError,
+    PackedSizeError and what ``verify`` raises.
     """
     entries = cpio.unpack(read)
-    data = _leading(entries, DESCRIPTION_NAME, MAX_DESCRIPTION)
-    verify(data, _leading(entries, SIGNATURE_NAME, MAX_SIGNATURE))
+    data, signature = leading(entries)
+    verify(data, signature)
     description = parse_description(data)
-    return OpenBundle(description, digest_bytes(data), _files(entries, description))
+    return OpenBundle(description, digest_bytes(data), found_files(entries, description, key))
 
 
-def read_bundle(path: Path, verify: VerifySignature) -> BundleContents:
+def read_bundle(path: Path, verify: VerifySignature, key: bytes | None = None) -> BundleContents:
     """Read and check a whole bundle. Raises as ``open_bundle``, BundleFileError, and for its documents SchemaError
     and NotCanonicalError."""
     with _opened(path) as stream:
         counter = _Counter(stream, hashlib.sha256())
-        opened = open_bundle(counter.read, verify)
+        opened = open_bundle(counter.read, verify, key)
         sizes: dict[str, int] = {}
         small: dict[str, bytes] = {}
+        sealed: list[str] = []
         for file in opened.files:
-            sizes[file.name] = file.size
-            if file.name.endswith(".json") and file.size <= _MAX_DOCUMENT:
-                small[file.name] = b"".join(file.chunks)
-            else:
-                for _ in file.chunks:
-                    pass
+            name = file.file.filename
+            sizes[name] = file.size
+            if file.sealed:
+                sealed.append(name)
+            elif name.endswith(".json") and file.size <= _MAX_DOCUMENT:
+                small[name] = b"".join(file.chunks)
     if BUNDLE_MANIFEST_NAME not in small:
         raise _contents(f"'{BUNDLE_MANIFEST_NAME}' is missing")
     manifest = documents.decode(BundleManifest, small[BUNDLE_MANIFEST_NAME], BUNDLE_MANIFEST_NAME)
@@ -105,7 +96,7 @@ def read_bundle(path: Path, verify: VerifySignature) -> BundleContents:
             raise _contents(f"'{name}' has {sizes[name]} bytes, {BUNDLE_MANIFEST_NAME} says {size}")
     chassis = _chassis(manifest, small)
     digest = Digest(counter.state.hexdigest())
-    return BundleContents(opened.description, manifest, artifacts, chassis, sizes, digest, counter.size)
+    return BundleContents(opened.description, manifest, artifacts, chassis, sizes, digest, counter.size, tuple(sealed))
 
 
 def _artifacts(manifest: BundleManifest, small: dict[str, bytes]) -> dict[Digest, ArtifactManifest]:
@@ -128,37 +119,6 @@ def _chassis(manifest: BundleManifest, small: dict[str, bytes]) -> tuple[Chassis
             raise _contents(f"'{file.filename}' is the adaptation of another vehicle model")
         found.append(adaptation)
     return tuple(found)
-
-
-def _leading(entries: Iterator[cpio.Entry], name: str, limit: int) -> bytes:
-    entry = next(entries, None)
-    if entry is None or entry.name != name:
-        raise _contents(f"'{name}' is not where it must be, in front of all files")
-    return entry.read(limit)
-
-
-def _files(entries: Iterator[cpio.Entry], description: SwDescription) -> Iterator[BundleFile]:
-    missing = {file.filename: file.digest for file in description.files}
-    for entry in entries:
-        digest = missing.pop(entry.name, None)
-        if digest is None:
-            raise _contents(f"'{entry.name}' is not in the signed description")
-        chunks = _hashed(entry, digest)
-        yield BundleFile(entry.name, digest, entry.size, chunks)
-        # What the caller left unread is hashed as well: nobody gets past a wrong file.
-        for _ in chunks:
-            pass
-    for name in missing:
-        raise _contents(f"'{name}' is in the signed description and not in the bundle")
-
-
-def _hashed(entry: cpio.Entry, digest: Digest) -> Iterator[bytes]:
-    state = hashlib.sha256()
-    for chunk in entry.chunks():
-        state.update(chunk)
-        yield chunk
-    if state.hexdigest() != digest.hex:
-        raise _contents(f"'{entry.name}' has sha256:{state.hexdigest()}, the signed description says {digest}")
 
 
 @dataclass(slots=True)

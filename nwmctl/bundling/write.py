@@ -1,22 +1,24 @@
 """Writes a signed bundle, and its unsigned parts for somebody who signs elsewhere.
 
-Every file is hashed while it is copied and must be what the signed description says, so a bundle that exists is a
-whole one: temporary name, fsync, rename. The bytes depend on the plan and the signature alone.
+Every file is read once: its own digest, which must be what the signed description says, and that of the whole bundle
+are computed in threads while it is copied. A bundle that exists is a whole one: temporary name, fsync, rename. The
+bytes depend on the plan and the signature alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from nwmctl.bundling.bundle import BundlePlan
+from nwmctl.bundling.flow import Hasher, flow, hashers, write_all
 from nwmctl.domain.digest import Digest
 from nwmctl.errors import BundleContentsError, BundleFileError
-from nwmctl.formats.cpio import CHUNK, Member, pack
+from nwmctl.formats.cpio import Chunk, Member, pack
 from nwmctl.formats.swu import DESCRIPTION_NAME, SIGNATURE_NAME
 from nwmctl.storage.content import sync_folder
 
@@ -42,62 +44,62 @@ def write_parts(plan: BundlePlan, folder: Path) -> None:
 def write_bundle(plan: BundlePlan, signature: bytes, payload: FindPayload, out: Path) -> WrittenBundle:
     """Write the ``.swu`` to ``out``, replacing an older one only when the new one is whole.
 
-    ``signature`` is the CMS over ``plan.description_bytes``; it is not looked at here. Raises BundleFileError, and
-    BundleContentsError where a payload is not what the plan says.
+    ``signature`` is the CMS over ``plan.description_bytes``; it is not looked at here. ``payload`` is asked for the
+    parts of packed payloads, and for those that are not packed. Raises BundleFileError, ArchiveSizeError for a file
+    too large for an archive, and BundleContentsError where a file is not what the plan says.
     """
-    state = hashlib.sha256()
     size = 0
+    with hashers(2) as new:
+        whole = new(0)
 
-    def counted() -> Iterator[bytes]:
-        nonlocal size
-        for chunk in pack(_members(plan, signature, payload)):
-            state.update(chunk)
-            size += len(chunk)
-            yield chunk
+        def counted() -> Iterator[Chunk]:
+            nonlocal size
+            for chunk in pack(_members(plan, signature, payload, new)):
+                whole.take(chunk)
+                size += len(chunk)
+                yield chunk
 
-    _replace(out, counted())
-    return WrittenBundle(out, Digest(state.hexdigest()), size)
+        _replace(out, counted())
+        return WrittenBundle(out, whole.digest, size)
 
 
-def _members(plan: BundlePlan, signature: bytes, payload: FindPayload) -> Iterator[Member]:
+def _members(
+    plan: BundlePlan, signature: bytes, payload: FindPayload, new: Callable[[int], Hasher]
+) -> Iterator[Member]:
     description = plan.description_bytes
     yield Member(DESCRIPTION_NAME, len(description), [description])
     yield Member(SIGNATURE_NAME, len(signature), [signature])
-    sizes = {entry.filename: entry.size for entry in plan.manifest.payloads}
-    for file in plan.description.files:
-        data = plan.documents.get(file.filename)
+    for name, digest in plan.description.members:
+        data = plan.documents.get(name)
         if data is not None:
-            yield Member(file.filename, len(data), [data])
-        else:
-            chunks = _checked(payload(file.digest), file.filename, file.digest)
-            yield Member(file.filename, sizes[file.filename], chunks)
+            yield Member(name, len(data), [data])
+            continue
+        path = payload(digest)
+        try:
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                yield Member(name, size, _checked(file, size, name, digest, new(1)))
+        except OSError as problem:
+            raise _cannot(path, "read", problem) from problem
 
 
-def _checked(path: Path, name: str, digest: Digest) -> Iterator[bytes]:
-    state = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                state.update(chunk)
-                yield chunk
-    except OSError as problem:
-        raise _cannot(path, "read", problem) from problem
-    if state.hexdigest() != digest.hex:
+def _checked(file: FileIO, size: int, name: str, digest: Digest, state: Hasher) -> Iterator[Chunk]:
+    yield from flow(file, size, [state])
+    if state.digest != digest:
         raise BundleContentsError(
             f"the payload '{name}' is not the one that was planned",
-            why=f"its bytes have sha256:{state.hexdigest()}, the plan says {digest}",
+            why=f"its bytes have {state.digest}, the plan says {digest}",
             next="compile the artifact again",
         )
 
 
-def _replace(path: Path, chunks: Iterator[bytes]) -> None:
+def _replace(path: Path, chunks: Iterator[Chunk]) -> None:
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb", buffering=CHUNK) as file:
+        with partial.open("wb", buffering=0) as file:
             for chunk in chunks:
-                file.write(chunk)
-            file.flush()
+                write_all(file, chunk)
             os.fsync(file.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)

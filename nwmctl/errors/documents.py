@@ -37,6 +37,26 @@ class ArchiveLinkError(ArchiveError):
     """An archive holds a link, a folder or a device where only regular files belong."""
 
 
+class ArchiveCutOffError(ArchiveError):
+    """A bundle's archive ends too early."""
+
+
+class ArchiveTwiceError(ArchiveError):
+    """A name occurs twice in a bundle's archive."""
+
+
+class ArchiveSizeError(ArchiveError):
+    """A file in a bundle's archive, or the whole, is larger than allowed, or has another size than promised."""
+
+
+class PackedDataError(VerificationError):
+    """A file of a bundle cannot be decompressed or decrypted."""
+
+
+class PackedSizeError(VerificationError):
+    """A file of a bundle unpacks to more or fewer bytes than its signed description says."""
+
+
 class DescriptionError(VerificationError):
     """A bundle's ``sw-description`` is not one that nwmctl writes."""
 

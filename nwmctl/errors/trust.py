@@ -33,6 +33,10 @@ class SignerUriError(InputError):
     """A signer's URI has a scheme that this nwmctl does not know."""
 
 
+class PayloadKeyError(InputError):
+    """The key that encrypts payloads is missing, damaged, readable by others or inside the workspace."""
+
+
 class PublicKeyError(InputError):
     """A public key is not written as ``ed25519:`` and 64 hexadecimal digits."""
 

@@ -2,7 +2,9 @@
 
 Written archives are deterministic: no times, no owners, numbered inodes. The reader is strict, since it stands before
 every signature check: plain names only, no links, no folders, bounded sizes, no name twice, nothing behind the end.
-Both work on chunks, so a payload is never whole in memory. Reads and writes no file itself.
+It takes only what the writer would have written, byte for byte: what no hash covers (headers, fillings, the end) can
+have one form alone, so nothing can be hidden in it and no changed archive passes for the same one. Both work on
+chunks, so a payload is never whole in memory. Reads and writes no file itself.
 """
 
 from __future__ import annotations
@@ -11,8 +13,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from nwmctl.errors import ArchiveError, ArchiveLinkError, ArchiveNameError
+from nwmctl.errors import (
+    ArchiveCutOffError,
+    ArchiveError,
+    ArchiveLinkError,
+    ArchiveNameError,
+    ArchiveSizeError,
+    ArchiveTwiceError,
+)
 
+Chunk = bytes | memoryview
 CHUNK = 1 << 20
 MAX_FILE = (1 << 32) - 1
 """Sizes are 32-bit fields."""
@@ -36,7 +46,7 @@ class Member:
 
     name: str
     size: int
-    chunks: Iterable[bytes]
+    chunks: Iterable[Chunk]
 
 
 def plain_name(name: str) -> bool:
@@ -44,14 +54,15 @@ def plain_name(name: str) -> bool:
     return bool(_NAME.match(name)) and name != _TRAILER
 
 
-def pack(members: Iterable[Member]) -> Iterator[bytes]:
+def pack(members: Iterable[Member]) -> Iterator[Chunk]:
     """The archive's bytes in chunks. Raises ArchiveError for a name or size that does not fit, or a wrong length."""
     written = 0
     for number, member in enumerate(members, start=1):
         if not plain_name(member.name):
-            raise _refuse(f"'{member.name[:80]}' cannot be a file's name in a bundle", "the name is not plain")
+            raise _name(f"'{member.name[:80]}' cannot be a file's name in a bundle", "the name is not plain")
         if not 0 <= member.size <= MAX_FILE:
-            raise _refuse(f"'{member.name}' has {member.size} bytes", f"one file has at most {MAX_FILE}; split it")
+            why = f"one file has at most {MAX_FILE}; split it"
+            raise ArchiveSizeError(f"'{member.name}' has {member.size} bytes", why=why, next=_NEXT)
         head = _header(member.name, member.size, number, _MODE)
         yield head
         length = 0
@@ -75,11 +86,15 @@ def _header(name: str, size: int, inode: int, mode: int) -> bytes:
 
 
 class Entry:
-    """A file that is being read. ``chunks`` may be used once, before the next entry is asked for."""
+    """A file that is being read; its bytes begin at ``offset`` in the archive.
 
-    def __init__(self, name: str, size: int, chunks: Iterator[bytes]) -> None:
+    ``chunks`` may be used once, before the next entry is asked for.
+    """
+
+    def __init__(self, name: str, size: int, offset: int, chunks: Iterator[bytes]) -> None:
         self.name = name
         self.size = size
+        self.offset = offset
         self._chunks = chunks
 
     def chunks(self) -> Iterator[bytes]:
@@ -89,7 +104,8 @@ class Entry:
     def read(self, limit: int) -> bytes:
         """The whole file, which must not be larger than ``limit`` bytes. Raises ArchiveError."""
         if self.size > limit:
-            raise _refuse(f"'{self.name}' has {self.size} bytes", f"at most {limit} are read for this file")
+            why = f"at most {limit} are read for this file"
+            raise ArchiveSizeError(f"'{self.name}' has {self.size} bytes", why=why, next=_NEXT)
         return b"".join(self._chunks)
 
 
@@ -102,47 +118,60 @@ def unpack(read: Callable[[int], bytes], *, max_total: int = 1 << 40) -> Iterato
     seen: set[str] = set()
     total = 0
     while True:
-        name, size, mode, links = _read_header(source)
+        head, name, size = _read_header(source)
         if name == _TRAILER:
-            if size or mode & _KIND not in (0, _REGULAR):
-                raise _refuse("the archive's end marker is damaged", "it must be empty")
+            _same(head, _header(_TRAILER, 0, 0, 0), "the archive's end marker")
             _read_end(source)
             return
-        if not plain_name(name):
-            what = f"{name[:80]!r} cannot be a file's name in a bundle"
-            raise ArchiveNameError(what, why="the name is not plain: it could lead out of the folder", next=_AGAIN)
-        if mode & _KIND != _REGULAR or links != 1:
-            what = f"'{name}' is not a regular file"
-            raise ArchiveLinkError(what, why="a bundle holds no links, folders or devices", next=_AGAIN)
+        _same(head, _header(name, size, len(seen) + 1, _MODE), f"the header of '{name}'")
         total += size
-        if name in seen or len(seen) >= _MAX_FILES or total > max_total:
-            raise _refuse(f"'{name}' does not fit", "a name occurs twice, or the archive is larger than allowed")
+        if name in seen:
+            raise ArchiveTwiceError(
+                f"'{name}' is in the bundle twice", why="the second would hide the first", next=_NEXT
+            )
+        if len(seen) >= _MAX_FILES or total > max_total:
+            raise ArchiveSizeError(
+                f"'{name}' does not fit",
+                why=f"a bundle holds at most {_MAX_FILES} files, this one {max_total} bytes",
+                next=_NEXT,
+            )
         seen.add(name)
         chunks = source.take(size)
-        yield Entry(name, size, chunks)
+        yield Entry(name, size, source.position, chunks)
         for _ in chunks:
             pass
         source.zeros(-size % 4, f"the filling behind '{name}'")
 
 
-def _read_header(source: _Source) -> tuple[str, int, int, int]:
+def _read_header(source: _Source) -> tuple[bytes, str, int]:
+    """The next header's bytes, and the name and size that it gives. Nothing is allocated by what it says."""
     head = source.exactly(_HEADER, "a file's header")
     if head[:6] != _MAGIC or not _FIELDS.match(head[6:]):
         raise _refuse("a file's header is damaged", "it is not of the form 070701 (newc without checksums)")
     fields = [int(head[at : at + 8], 16) for at in range(6, _HEADER, 8)]
-    _, mode, _, _, links, _, size, *_, name_size, check = fields
-    if not 2 <= name_size <= 256 or check:
-        raise _refuse("a file's header is damaged", f"its name would have {name_size} bytes, checksum {check}")
-    name = source.exactly(name_size, "a file's name")
-    source.zeros(-(_HEADER + name_size) % 4, "the filling behind a file's name")
-    if name[-1] != 0 or b"\0" in name[:-1] or not name.isascii():
-        raise _refuse("a file's name is damaged", "a name is ASCII text that ends with one zero")
-    return name[:-1].decode("ascii"), size, mode, links
+    _, mode, _, _, links, _, size, *_, name_size, _ = fields
+    if not 2 <= name_size <= 256:
+        raise _name("a file's name is damaged", f"it would have {name_size} bytes")
+    text = source.exactly(name_size, "a file's name")
+    if text[-1] != 0 or b"\0" in text[:-1] or not text.isascii():
+        raise _name("a file's name is damaged", "a name is ASCII text that ends with one zero")
+    name = text[:-1].decode("ascii")
+    if name != _TRAILER and not plain_name(name):
+        raise _name(f"{name[:80]!r} cannot be a file's name in a bundle", "the name is not plain")
+    if name != _TRAILER and (mode & _KIND != _REGULAR or links != 1):
+        why = "a bundle holds no links, folders or devices"
+        raise ArchiveLinkError(f"'{name}' is not a regular file", why=why, next=_NEXT)
+    fill = source.exactly(-(_HEADER + name_size) % 4, "the filling behind a file's name")
+    return head + text + fill, name, size
+
+
+def _same(found: bytes, written: bytes, what: str) -> None:
+    if found != written:
+        raise _refuse(f"{what} is not one that nwmctl writes", "no hash covers it, so it may have one form only")
 
 
 def _read_end(source: _Source) -> None:
-    # GNU cpio fills the last block with zeros; whatever else follows is not covered by any hash.
-    source.zeros(-source.position % BLOCK, "the filling at the end", may_end=True)
+    source.zeros(-source.position % BLOCK, "the filling at the end")
     if source.some(1):
         raise _refuse("bytes follow the archive's end", "nothing may stand behind a bundle")
 
@@ -165,21 +194,13 @@ class _Source:
         while left:
             data = self.some(left)
             if not data:
-                raise _refuse("the archive is cut off", f"it ends in the middle of {what}")
+                raise _cut_off(what)
             parts.append(data)
             left -= len(data)
         return b"".join(parts)
 
-    def zeros(self, size: int, what: str, *, may_end: bool = False) -> None:
-        data = b""
-        while len(data) < size:
-            more = self.some(size - len(data))
-            if not more:
-                if may_end and not data:
-                    return
-                raise _refuse("the archive is cut off", f"it ends in the middle of {what}")
-            data += more
-        if data.strip(b"\0"):
+    def zeros(self, size: int, what: str) -> None:
+        if self.exactly(size, what).strip(b"\0"):
             raise _refuse(f"{what} is not empty", "hidden bytes are not allowed in a bundle")
 
     def take(self, size: int) -> Iterator[bytes]:
@@ -187,10 +208,21 @@ class _Source:
         while left:
             data = self.some(min(CHUNK, left))
             if not data:
-                raise _refuse("the archive is cut off", "it ends in the middle of a file")
+                raise _cut_off("a file")
             left -= len(data)
             yield data
 
 
+_NEXT = "fetch the bundle again; if it stays so, build it again"
+
+
 def _refuse(what: str, why: str) -> ArchiveError:
-    return ArchiveError(what, why=why, next=_AGAIN)
+    return ArchiveError(what, why=why, next=_NEXT)
+
+
+def _name(what: str, why: str) -> ArchiveNameError:
+    return ArchiveNameError(what, why=why, next=_NEXT)
+
+
+def _cut_off(what: str) -> ArchiveCutOffError:
+    return ArchiveCutOffError("the archive is cut off", why=f"it ends in the middle of {what}", next=_NEXT)

@@ -1,9 +1,13 @@
 """SWUpdate's ``sw-description``, as JSON, to and from typed values; the layout of a ``.swu``.
 
 A ``.swu`` holds ``sw-description``, its CMS signature, then the files, in that order. Everything stands under the
-board's own name, so that another board finds nothing to install. There are two software sets, one per slot. Files are
+board's own name, so that another board finds nothing to install. There is one software set per hardware revision and
+slot (``swupdate -e REVISION,copy1 -H BOARD:REVISION``), so a revision is offered its own payloads alone. Files are
 written to a temporary name and renamed only after their hash was right (``atomic-install``); ``installed-directly``
 is never written, because it leaves corrupt files in place. The version is made of the release sequence alone.
+
+A file's digest is that of its plain bytes. SWUpdate hashes what lies in the archive, so ``sha256`` is a packed part's
+own digest there, and the file's stands among the properties, where our reader finds it and SWUpdate passes over it.
 ``parse_description`` accepts only what ``render_description`` writes. Opens no file.
 """
 
@@ -11,9 +15,11 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from nwmctl.domain.digest import Digest
+from nwmctl.domain.packing import Compression, Packing, Part, part_name
 from nwmctl.domain.release import MAX_SEQUENCE
 from nwmctl.errors import DescriptionError, NwmError
 from nwmctl.formats import canonical
@@ -24,27 +30,60 @@ DESCRIPTION_NAME = "sw-description"
 SIGNATURE_NAME = "sw-description.sig"
 MAX_DESCRIPTION = 4 << 20
 MAX_SIGNATURE = 64 << 10
-SET = "stable"
 COPY_A, COPY_B = "copy1", "copy2"
-"""Software sets of slot a and slot b, as in ``swupdate -e stable,copy1``."""
+"""The software sets' modes of slot a and slot b."""
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+# The joining script is called through a shell with the slot's folder behind it.
+_FOLDER = re.compile(r"(/[A-Za-z0-9._-]+)+\Z")
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})\Z")
-# What SWUpdate itself looks for under "software": a board of such a name would be taken for something else.
-_RESERVED = frozenset({"version", "description", "hardware-compatibility", "images", "files", "scripts", SET})
+# What SWUpdate itself looks for under "software" or a board: such a board or revision would be taken for that.
+_RESERVED = frozenset(
+    {"version", "description", "hardware-compatibility", "images", "files", "scripts", "stable", "partitions", "ref"}
+    | {"bootenv", "uboot", "vars", "embedded-script", "reboot", "requires", COPY_A, COPY_B}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A shell script that SWUpdate runs after all files are there, with the slot's folder as its argument.
+
+    ``digest`` is that of its bytes, ``template`` that of the template it was rendered from.
+    """
+
+    filename: str
+    digest: Digest
+    template: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledFile:
-    """A file of the bundle; it is installed under the same name in the slot's folder."""
+    """A file of the bundle; it is installed under the same name in the slot's folder.
+
+    ``digest`` is that of its plain bytes; without ``packing`` they lie in the archive as they are. ``revisions`` are
+    those that get it, none meaning all. ``join`` makes one file of a split one's parts.
+    """
 
     filename: str
     digest: Digest
+    packing: Packing | None = None
+    revisions: tuple[str, ...] = ()
+    join: Script | None = None
+
+    @property
+    def members(self) -> tuple[tuple[str, Digest], ...]:
+        """The archive's members of this file, in order: name, and digest of the bytes there."""
+        parts = ((part.name, part.digest) for part in self.packing.parts) if self.packing else ()
+        own = tuple(parts) or ((self.filename, self.digest),)
+        return (*own, (self.join.filename, self.join.digest)) if self.join else own
 
 
 @dataclass(frozen=True, slots=True)
 class SwDescription:
-    """Everything that SWUpdate is told. ``slot_a`` and ``slot_b`` are absolute folders in the vehicle."""
+    """Everything that SWUpdate is told. ``slot_a`` and ``slot_b`` are absolute folders in the vehicle.
+
+    Files that all revisions get come first, the others after them, by name.
+    """
 
     release: str
     sequence: int
@@ -61,22 +100,57 @@ class SwDescription:
         for what, word in words:
             if not _WORD.match(word):
                 raise ValueError(f"{what} is {word[:80]!r}, it must be a word of letters, digits and ._-")
-        if self.board in _RESERVED:
-            raise ValueError(f"board is '{self.board}', which means something else to SWUpdate")
+            if what != "release" and word in _RESERVED:
+                raise ValueError(f"{what} is '{word}', which means something else to SWUpdate")
         for slot in (self.slot_a, self.slot_b):
-            normal = slot.isprintable() and posixpath.normpath(slot) == slot
-            if not normal or not slot.startswith("/") or slot.startswith("//") or slot == "/":
-                raise ValueError(f"slot is {slot[:80]!r}, it must be an absolute, normal path below /")
+            if not _FOLDER.match(slot) or posixpath.normpath(slot) != slot:
+                raise ValueError(f"slot is {slot[:80]!r}, it must be a normal path of letters, digits and ._- below /")
         if self.slot_a == self.slot_b:
             raise ValueError("both slots are the same folder")
         if not self.revisions or not self.files:
             raise ValueError("a bundle has at least one revision and one file")
-        names = [file.filename for file in self.files]
-        for name in names:
-            if not plain_name(name) or name in (DESCRIPTION_NAME, SIGNATURE_NAME):
-                raise ValueError(f"{name[:80]!r} cannot be a file's name in a bundle")
-        if len(set(names)) != len(names):
+        if len(set(self.revisions)) != len(self.revisions):
+            raise ValueError("a revision occurs twice")
+        _check_files(self.files, self.revisions)
+
+    @property
+    def members(self) -> tuple[tuple[str, Digest], ...]:
+        """What lies in the archive behind the signature, in order: name, and digest of the bytes there."""
+        return tuple(member for file in self.files for member in file.members)
+
+    def files_of(self, revision: str) -> tuple[InstalledFile, ...]:
+        """What a revision gets."""
+        return tuple(file for file in self.files if not file.revisions or revision in file.revisions)
+
+
+def _check_files(files: tuple[InstalledFile, ...], revisions: tuple[str, ...]) -> None:
+    for file in files:
+        if file.revisions and not _some_in_order(file.revisions, revisions):
+            raise ValueError(f"'{file.filename[:80]}' must name some of the revisions in their order, or none for all")
+        parts = file.packing.parts if file.packing else ()
+        if [part.name for part in parts] != [part_name(file.filename, n, len(parts)) for n in range(len(parts))]:
+            raise ValueError(f"a part of '{file.filename[:80]}' has another name than its own")
+        if (len(parts) > 1) != (file.join is not None):
+            raise ValueError(f"'{file.filename[:80]}' needs a script that joins it exactly if it is split")
+    restricted = [file.filename for file in files if file.revisions]
+    if [file.filename for file in files[len(files) - len(restricted) :]] != sorted(restricted):
+        raise ValueError("files for some revisions come behind those for all, by name")
+    members = [name for file in files for name, _ in file.members]
+    names = Counter(members) + Counter(file.filename for file in files if file.packing and file.packing.split)
+    for name, count in names.items():
+        if not plain_name(name) or name in (DESCRIPTION_NAME, SIGNATURE_NAME):
+            raise ValueError(f"{name[:80]!r} cannot be a file's name in a bundle")
+        if count > 1:
             raise ValueError("a file's name occurs twice")
+
+
+def _some_in_order(some: tuple[str, ...], revisions: tuple[str, ...]) -> bool:
+    return some != revisions and some == tuple(revision for revision in revisions if revision in some)
+
+
+def selection(revision: str, copy: str) -> str:
+    """What a vehicle's SWUpdate has to be started with behind ``-e``."""
+    return f"{revision},{copy}"
 
 
 def version_text(sequence: int) -> str:
@@ -103,29 +177,71 @@ def sequence_of(version: str) -> int:
 
 def render_description(description: SwDescription) -> bytes:
     """The bytes of ``sw-description``: canonical JSON, the same for the same value."""
-    sets: dict[str, Plain] = {
-        copy: {"files": [_file(file, slot) for file in description.files]}
-        for copy, slot in ((COPY_A, description.slot_a), (COPY_B, description.slot_b))
-    }
     revisions: list[Plain] = list(description.revisions)
+    board: dict[str, Plain] = {"hardware-compatibility": revisions}
+    for revision in description.revisions:
+        files = description.files_of(revision)
+        board[revision] = {
+            COPY_A: _set(revision, description.slot_a, files),
+            COPY_B: _set(revision, description.slot_b, files),
+        }
     return canonical.encode(
         {
             "software": {
                 "version": version_text(description.sequence),
                 "description": description.release,
-                description.board: {"hardware-compatibility": revisions, SET: sets},
+                description.board: board,
             }
         }
     )
 
 
-def _file(file: InstalledFile, slot: str) -> dict[str, Plain]:
+def _set(revision: str, slot: str, files: tuple[InstalledFile, ...]) -> Plain:
+    plain: dict[str, Plain] = {
+        "hardware-compatibility": [revision],
+        "files": [entry for file in files for entry in _entries(file, slot)],
+    }
+    scripts: list[Plain] = [_script(file.filename, file.join, slot) for file in files if file.join]
+    return {**plain, "scripts": scripts} if scripts else plain
+
+
+def _entries(file: InstalledFile, slot: str) -> list[Plain]:
+    if file.packing is None:
+        return [_entry(file.filename, file.digest, slot, {})]
+    entries: list[Plain] = []
+    for part in file.packing.parts:
+        properties: dict[str, Plain] = {
+            "nwm-file": file.filename,
+            "nwm-plain-sha256": file.digest.hex,
+            "nwm-plain-size": str(part.plain_size),
+            "nwm-size": str(part.size),
+        }
+        entry = _entry(part.name, part.digest, slot, properties)
+        if file.packing.compression is not Compression.NONE:
+            entry["compressed"] = str(file.packing.compression)
+        if part.iv:
+            entry |= {"encrypted": True, "ivt": part.iv}
+        entries.append(entry)
+    return entries
+
+
+def _entry(name: str, digest: Digest, slot: str, properties: dict[str, Plain]) -> dict[str, Plain]:
     return {
-        "filename": file.filename,
-        "path": f"{slot}/{file.filename}",
-        "properties": {"atomic-install": "true", "create-destination": "true"},
-        "sha256": file.digest.hex,
+        "filename": name,
+        "path": f"{slot}/{name}",
+        "properties": {"atomic-install": "true", "create-destination": "true", **properties},
+        "sha256": digest.hex,
         "type": "rawfile",
+    }
+
+
+def _script(file: str, script: Script, slot: str) -> Plain:
+    return {
+        "filename": script.filename,
+        "data": slot,
+        "properties": {"nwm-file": file, "nwm-template": script.template.hex},
+        "sha256": script.digest.hex,
+        "type": "postinstall",
     }
 
 
@@ -148,24 +264,73 @@ def _read(plain: Plain) -> SwDescription:
     software = _table(_table(plain)["software"])
     (board,) = set(software) - {"version", "description"}
     node = _table(software[board])
-    sets = _table(node[SET])
-    slots = {copy: _files(sets[copy]) for copy in (COPY_A, COPY_B)}
-    first = slots[COPY_A]
+    revisions = tuple(_text(revision) for revision in _list(node["hardware-compatibility"]))
+    sets = {revision: _read_set(_table(node[revision])[COPY_A]) for revision in revisions}
+    files: dict[str, InstalledFile] = {}
+    for revision in revisions:
+        for file in sets[revision]:
+            files.setdefault(file.filename, file)
+    common: list[InstalledFile] = []
+    restricted: list[InstalledFile] = []
+    for name, file in files.items():
+        has = tuple(revision for revision in revisions if file in sets[revision])
+        entry = InstalledFile(name, file.digest, file.packing, () if has == revisions else has, file.join)
+        (restricted if entry.revisions else common).append(entry)
     return SwDescription(
         release=_text(software["description"]),
         sequence=sequence_of(_text(software["version"])),
         board=board,
-        revisions=tuple(_text(revision) for revision in _list(node["hardware-compatibility"])),
-        slot_a=posixpath.dirname(_text(first[0]["path"])),
-        slot_b=posixpath.dirname(_text(slots[COPY_B][0]["path"])),
-        files=tuple(
-            InstalledFile(_text(file["filename"]), Digest.parse(f"sha256:{_text(file['sha256'])}")) for file in first
-        ),
+        revisions=revisions,
+        slot_a=_slot(_table(node[revisions[0]])[COPY_A]),
+        slot_b=_slot(_table(node[revisions[0]])[COPY_B]),
+        files=(*common, *sorted(restricted, key=lambda file: file.filename)),
     )
 
 
-def _files(plain: Plain) -> list[dict[str, Plain]]:
-    return [_table(file) for file in _list(_table(plain)["files"])]
+def _slot(plain: Plain) -> str:
+    return posixpath.dirname(_text(_table(_list(_table(plain)["files"])[0])["path"]))
+
+
+def _read_set(plain: Plain) -> list[InstalledFile]:
+    """The files of one set; the entries of one file stand next to each other."""
+    table = _table(plain)
+    scripts = {_property(script, "nwm-file"): script for script in map(_table, _list(table.get("scripts", [])))}
+    groups: dict[str, list[dict[str, Plain]]] = {}
+    for entry in map(_table, _list(table["files"])):
+        properties = _table(entry["properties"])
+        groups.setdefault(_text(properties.get("nwm-file", entry["filename"])), []).append(entry)
+    files = []
+    for name, entries in groups.items():
+        first = entries[0]
+        if "nwm-file" not in _table(first["properties"]):
+            files.append(InstalledFile(name, _digest(first["sha256"])))
+            continue
+        packing = Packing(Compression(_text(first.get("compressed", "none"))), tuple(map(_part, entries)))
+        join = _read_script(scripts[name]) if name in scripts else None
+        files.append(InstalledFile(name, _digest(_property(first, "nwm-plain-sha256")), packing, (), join))
+    return files
+
+
+def _part(entry: dict[str, Plain]) -> Part:
+    return Part(
+        _text(entry["filename"]),
+        _digest(entry["sha256"]),
+        int(_property(entry, "nwm-size")),
+        int(_property(entry, "nwm-plain-size")),
+        _text(entry.get("ivt", "")),
+    )
+
+
+def _read_script(entry: dict[str, Plain]) -> Script:
+    return Script(_text(entry["filename"]), _digest(entry["sha256"]), _digest(_property(entry, "nwm-template")))
+
+
+def _property(entry: dict[str, Plain], name: str) -> str:
+    return _text(_table(entry["properties"])[name])
+
+
+def _digest(plain: Plain) -> Digest:
+    return Digest.parse(f"sha256:{_text(plain)}")
 
 
 def _table(plain: Plain) -> dict[str, Plain]:

@@ -1,31 +1,25 @@
 """Opening a downloaded bundle: is it signed, is it for this vehicle, and which of its files go into the slot.
 
 Nothing in the file is believed before the authority's signature over ``sw-description`` is verified; after that every
-file must have the hash that the description gives it, and the bundle's own manifest must say the same as the
-description. Each reason to refuse is a class of its own. Reads the file, writes nothing.
+file must have the hash that the description gives it, where it lies and unpacked, and the bundle's own manifest must
+say the same as the description. So what a slot is later given was unpacked once before, and nothing was written then.
+Each reason to refuse is a class of its own. Reads the file, writes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.errors import BundleContentsError, NotForThisVehicleError, PayloadChangedError, RuntimeLackingError
+from nwmctl.errors import BundleContentsError, NotForThisVehicleError, RuntimeLackingError
 from nwmctl.formats import cpio, documents
-from nwmctl.formats.swu import (
-    DESCRIPTION_NAME,
-    MAX_DESCRIPTION,
-    MAX_SIGNATURE,
-    SIGNATURE_NAME,
-    SwDescription,
-    parse_description,
-)
+from nwmctl.formats.members import FoundFile, found_files, leading, unpack_part
+from nwmctl.formats.packing import key_needed
+from nwmctl.formats.swu import InstalledFile, SwDescription, parse_description
 from nwmctl.trust.coherence import check_coherence
 from nwmctl.vehicle import disk
 from nwmctl.vehicle.fit import check_hardware, check_platform, check_sequence
@@ -49,39 +43,50 @@ class OpenedBundle:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a file's bytes lie in the bundle."""
+    """Where a file's bytes lie in the bundle: the beginnings of its members. ``proven``: it was unpacked and right;
+    else it is encrypted with a key that this vehicle does not have."""
 
     entry: SlotEntry
-    offset: int
+    file: InstalledFile
+    offsets: tuple[int, ...]
+    proven: bool
 
 
 def open_bundle(
-    path: Path, record: VehicleRecord, highest: int, verify: VerifySignature, lacks: Lacks | None = None
+    path: Path,
+    record: VehicleRecord,
+    highest: int,
+    verify: VerifySignature,
+    lacks: Lacks | None = None,
+    key: bytes | None = None,
 ) -> OpenedBundle:
     """Check the bundle at ``path`` for this vehicle; ``highest`` is the highest sequence it ever committed. ``lacks``
-    is asked about its payloads where this machine is to execute them.
+    is asked about its payloads where this machine is to execute them; ``key`` opens encrypted ones.
 
     Raises ArchiveError, DescriptionError and what ``verify`` raises for a bundle that cannot be believed;
-    BundleContentsError for one that contradicts itself; WrongHardwareError, WrongPlatformError,
+    BundleContentsError, PackedDataError and PackedSizeError for one that contradicts itself; PayloadKeyError for one
+    that this vehicle has no key for; WrongHardwareError, WrongPlatformError,
     SequenceTooLowError, NotForThisVehicleError and RuntimeLackingError for one that is not for this vehicle.
     """
     with disk.translated(path), path.open("rb") as stream:
-        position = _Position(stream)
-        entries = cpio.unpack(position.read)
-        data = _leading(entries, DESCRIPTION_NAME, MAX_DESCRIPTION)
-        verify(data, _leading(entries, SIGNATURE_NAME, MAX_SIGNATURE))
+        entries = cpio.unpack(stream.read)
+        data, signature = leading(entries)
+        verify(data, signature)
         description = parse_description(data)
         check_hardware(record, description.board, description.revisions)
         check_sequence(description.sequence, highest)
-        places, manifest_data = _read_files(entries, position, description)
+        places, manifest_data = _read_files(entries, description, key)
     manifest = documents.decode(BundleManifest, manifest_data, BUNDLE_MANIFEST_NAME)
-    artifacts = _read_artifacts(path, manifest, places)
+    artifacts = _read_artifacts(path, manifest, places, key)
     check_coherence(description, manifest, digest_bytes(manifest_data), artifacts)
     check_platform(record, manifest.platform)
     chosen = own_files(manifest, record, {name: place.entry for name, place in places.items()})
     if lacks is not None:
         _check_runtimes(manifest, record, artifacts, lacks)
-    return OpenedBundle(manifest, tuple(_slot_file(path, places[entry.name]) for entry in chosen))
+    for entry in chosen:
+        if not places[entry.name].proven:
+            raise key_needed(entry.name)
+    return OpenedBundle(manifest, tuple(_slot_file(path, places[entry.name], key) for entry in chosen))
 
 
 def own_files(manifest: BundleManifest, record: VehicleRecord, present: dict[str, SlotEntry]) -> tuple[SlotEntry, ...]:
@@ -133,79 +138,66 @@ def _check_runtimes(
             )
 
 
-def _leading(entries: Iterator[cpio.Entry], name: str, limit: int) -> bytes:
-    entry = next(entries, None)
-    if entry is None or entry.name != name:
-        raise _contents(f"'{name}' is not where it must be, in front of all files")
-    return entry.read(limit)
-
-
 def _read_files(
-    entries: Iterator[cpio.Entry], position: _Position, description: SwDescription
+    entries: Iterator[cpio.Entry], description: SwDescription, key: bytes | None
 ) -> tuple[dict[str, _Place], bytes]:
-    promised = {file.filename: file.digest for file in description.files}
     places: dict[str, _Place] = {}
     manifest = b""
-    for entry in entries:
-        offset = position.value
-        if entry.name == BUNDLE_MANIFEST_NAME:
-            manifest = entry.read(_MAX_MANIFEST)
-            found = digest_bytes(manifest)
+    for found in found_files(entries, description, key):
+        name = found.file.filename
+        if name == BUNDLE_MANIFEST_NAME:
+            manifest = _small(found)
         else:
-            state = hashlib.sha256()
-            for chunk in entry.chunks():
-                state.update(chunk)
-            found = Digest(state.hexdigest())
-        if entry.name not in promised:
-            raise _contents(f"'{entry.name}' is in it, and the signed description does not name it")
-        if promised[entry.name] != found:
-            raise PayloadChangedError(
-                f"'{entry.name}' is not the file that was signed",
-                why=f"it is {found}, the signed description says {promised[entry.name]}",
-                next="fetch the bundle again; if it stays so, build it again",
-            )
-        places[entry.name] = _Place(SlotEntry(entry.name, found, entry.size), offset)
-    for name in (*promised, BUNDLE_MANIFEST_NAME):
-        if name not in places:
-            raise _contents(f"'{name}' is missing")
+            for _ in found.chunks:
+                pass
+        entry = SlotEntry(name, found.file.digest, found.size)
+        places[name] = _Place(entry, found.file, tuple(found.offsets), not found.sealed)
+    if BUNDLE_MANIFEST_NAME not in places:
+        raise _contents(f"'{BUNDLE_MANIFEST_NAME}' is missing")
     return places, manifest
 
 
-def _read_artifacts(path: Path, manifest: BundleManifest, places: dict[str, _Place]) -> dict[Digest, ArtifactManifest]:
+def _small(found: FoundFile) -> bytes:
+    if found.size > _MAX_MANIFEST:
+        raise _contents(f"'{found.file.filename}' has {found.size} bytes")
+    return b"".join(found.chunks)
+
+
+def _read_artifacts(
+    path: Path, manifest: BundleManifest, places: dict[str, _Place], key: bytes | None
+) -> dict[Digest, ArtifactManifest]:
     wanted = {payload.manifest for payload in manifest.payloads}
     found: dict[Digest, ArtifactManifest] = {}
     for name, place in places.items():
         if place.entry.digest in wanted:
             if place.entry.size > _MAX_MANIFEST:
                 raise _contents(f"the artifact manifest '{name}' has {place.entry.size} bytes")
-            data = b"".join(_slot_file(path, place).read())
+            if not place.proven:
+                raise key_needed(name)
+            data = b"".join(_slot_file(path, place, key).read())
             found[place.entry.digest] = documents.decode(ArtifactManifest, data, name)
     return found
 
 
-def _slot_file(path: Path, place: _Place) -> SlotFile:
+def _slot_file(path: Path, place: _Place, key: bytes | None) -> SlotFile:
     def read() -> Iterator[bytes]:
-        with path.open("rb") as stream:
-            stream.seek(place.offset)
-            left = place.entry.size
-            while left and (chunk := stream.read(min(left, disk.CHUNK))):
-                left -= len(chunk)
-                yield chunk
+        packing = place.file.packing
+        if packing is None:
+            yield from _stretch(path, place.offsets[0], place.entry.size)
+            return
+        for offset, part in zip(place.offsets, packing.parts, strict=True):
+            yield from unpack_part(_stretch(path, offset, part.size), packing, part, key)
 
     return SlotFile(place.entry, read)
 
 
-class _Position:
-    """Counts what was read, so that a file's bytes can be found again."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.value = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self.value += len(data)
-        return data
+def _stretch(path: Path, offset: int, size: int) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        left = size
+        while left and (chunk := stream.read(min(left, disk.CHUNK))):
+            left -= len(chunk)
+            yield chunk
 
 
 def _contents(why: str) -> BundleContentsError:

@@ -19,7 +19,7 @@ from nwmctl.bundling.write import write_bundle
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.keys import KeyRole
 from nwmctl.domain.release import MAX_SEQUENCE
-from nwmctl.formats.swu import version_text
+from nwmctl.formats.swu import selection, version_text
 from nwmctl.trust.cms import sign_cms
 from nwmctl.trust.keys import KeyRing, init_keys
 from tests.bundling import samples
@@ -60,7 +60,7 @@ def swupdate(keyring: KeyRing, tmp_path: Path) -> Run:
         scratch = tempfile.mkdtemp(dir=tmp_path)
         # Development keys stand in for a real authority, so the file that vehicles would carry is the ring's own.
         keys = ["-k", str(keyring.folder / "release-ca.crt"), "--cert-purpose", "codeSigning"]
-        order = [program, "-l", "5", *keys, "-e", f"stable,{copy}", "-H", board, "-i", str(bundle), *more]
+        order = [program, "-l", "5", *keys, "-e", selection(board.partition(":")[2], copy), "-H", board, "-i", str(bundle), *more]
         done = subprocess.run(
             [*order, "-c"] if check else order,
             stdout=subprocess.PIPE,

@@ -77,7 +77,7 @@ def client(keyring: KeyRing, tmp_path: Path) -> Client:
         ask = " ".join(["-t default", f"-u {url}", f"-i {VIN}", f"-k {house.token(VIN)}", "-p 1", *more])
         with log.open("wb") as file:
             popen = subprocess.Popen(
-                [program, "-l", "5", *keys, "-e", "stable,copy2", "-H", "p1:r1", "-u", ask],
+                [program, "-l", "5", *keys, "-e", "r1,copy2", "-H", "p1:r1", "-u", ask],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TMPDIR": str(scratch)},
