@@ -7,12 +7,13 @@ Knows steps by name and work order only; what a toolchain or a check is, it neve
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from nwmctl.agent.building import Made, Making, SearchOrder, Site, make_artifacts, own_rules
 from nwmctl.agent.graph import upstream
 from nwmctl.agent.judging import ask_judges, envelope_inputs, validation_inputs
-from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.bundle import BundleKind, BundleTerms
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.platform import PlatformProfile
@@ -139,11 +140,24 @@ def _build_part(request: PlanRequest, kind: BundleKind, pull: PlannedStep) -> li
     for name in release.platforms:
         own = [(site, made.compiles[site.name]) for site in sites if site.profile.name == name]
         sequence = release.sequence if kind is BundleKind.RELEASE else release.return_sequence
-        packing += _bundle_and_sign(request, kind, BundleWork(release.name, sequence, kind, name), pull, own, checks)
+        work = BundleWork(release.name, sequence, kind, name, _terms(release, kind, name))
+        packing += _bundle_and_sign(request, kind, work, pull, own, checks)
         if kind is BundleKind.RETURN and release.fleet.factory_sequence:
-            work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name)
+            terms = _terms(release, kind, name)
+            work = BundleWork(FACTORY, release.fleet.factory_sequence, BundleKind.RELEASE, name, terms)
             packing += _bundle_and_sign(request, kind, work, pull, own, checks)
     return [*made.steps, *checks, *packing]
+
+
+def _terms(release: Release, kind: BundleKind, platform: str) -> BundleTerms:
+    """What the release says about one bundle. Its approvals are for the new model; the old one has its own."""
+    runtimes = tuple(
+        replace(each, file=PurePosixPath(each.file).name, platforms=())
+        for each in release.runtimes
+        if not each.platforms or platform in each.platforms
+    )
+    markets = release.markets if kind is BundleKind.RELEASE else ()
+    return BundleTerms(release.runtime, runtimes, release.requires, markets)
 
 
 def _pull(kind: BundleKind, model: ModelReference, trusted: tuple[str, ...]) -> PlannedStep:
@@ -213,6 +227,7 @@ def _bundle_and_sign(
         "chassis_template": request.chassis_template,
         "policy": request.policy,
         "card": OutputRef(pull.id, "card"),
+        **{f"runtime:{each.name}": each.digest for each in work.terms.runtimes},
     }
     answers: dict[str, Digest | OutputRef] = {}
     for site, compile_id in sites:

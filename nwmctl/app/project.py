@@ -18,11 +18,13 @@ from nwmctl.domain.evidence import Check
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import FleetRules, Policy, tightened
 from nwmctl.domain.release import Release
+from nwmctl.domain.requires import RuntimeFile
 from nwmctl.domain.step import PlannedStep
 from nwmctl.errors import (
     FileUnreadableError,
     JudgeUnknownError,
     PolicySignatureError,
+    RuntimeFileError,
     SchemaError,
     VerificationError,
 )
@@ -62,8 +64,10 @@ class Project:
         return digest_bytes(canonical.encode({name: str(digest_bytes(data)) for name, data in parts.items()}))
 
     def plan(self, store: ContentStore, search: SearchOrder | None = None) -> tuple[PlannedStep, ...]:
-        """The whole plan; puts the documents that steps read into the store."""
+        """The whole plan; puts the documents that steps read into the store. Raises RuntimeFileError."""
         names = self.release.platforms
+        for runtime in self.release.runtimes:
+            _keep_runtime(self.base, runtime, store)
         request = PlanRequest(
             release=self.release,
             profiles=self.profiles,
@@ -80,6 +84,21 @@ class Project:
             pinned=self.pinned,
         )
         return build_plan(request)
+
+
+def _keep_runtime(base: Path, runtime: RuntimeFile, store: ContentStore) -> None:
+    """Bring a runtime that the release carries into the store."""
+    if store.has(runtime.digest):
+        return
+    path = base / runtime.file
+    found = digest_bytes(read_file(path, f"runtime '{runtime.name}'"))
+    if found != runtime.digest:
+        raise RuntimeFileError(
+            f"'{path.name}' is not the runtime {runtime.name} {runtime.version} that the release pins",
+            why=f"it is {found}, the release says {runtime.digest}",
+            next="fetch the pinned file again, or correct its digest under 'runtimes:' after checking where it is from",
+        )
+    store.put_file(path)
 
 
 def read_file(path: Path, what: str) -> bytes:

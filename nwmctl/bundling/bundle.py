@@ -9,10 +9,18 @@ and signs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from nwmctl.bundling.terms import carried, required
 from nwmctl.domain.artifact import ArtifactManifest
-from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleKind, BundleManifest, ChassisFile, Payload
+from nwmctl.domain.bundle import (
+    BUNDLE_MANIFEST_NAME,
+    BundleKind,
+    BundleManifest,
+    BundleTerms,
+    ChassisFile,
+    Payload,
+)
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.platform import PlatformProfile
 from nwmctl.errors import BundlePlanError
@@ -34,7 +42,8 @@ class BuiltArtifact:
 
 @dataclass(frozen=True, slots=True)
 class BundleInputs:
-    """Everything that decides a bundle. ``chassis`` maps vehicle model codes to rendered adaptations."""
+    """Everything that decides a bundle. ``chassis`` maps vehicle model codes to rendered adaptations;
+    ``runtime_sizes`` gives the bytes of each runtime that the terms carry, by its name."""
 
     release: str
     kind: BundleKind
@@ -46,6 +55,8 @@ class BundleInputs:
     artifacts: tuple[BuiltArtifact, ...]
     chassis: Mapping[str, bytes]
     virtual_only: bool
+    terms: BundleTerms = field(default_factory=BundleTerms)
+    runtime_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ def plan_bundle(inputs: BundleInputs) -> BundlePlan:
     chassis_files = {_chassis_name(code): data for code, data in sorted(inputs.chassis.items())}
     payloads = {_payload_name(built.manifest): built.manifest.payload for built in inputs.artifacts}
     manifest = _manifest(inputs)
+    payloads |= {runtime.filename: runtime.digest for runtime in manifest.runtimes}
     files = {BUNDLE_MANIFEST_NAME: documents.encode(manifest), **dict(sorted(artifact_files.items())), **chassis_files}
     try:
         description = SwDescription(
@@ -100,6 +112,13 @@ def plan_bundle(inputs: BundleInputs) -> BundlePlan:
 
 
 def _manifest(inputs: BundleInputs) -> BundleManifest:
+    needs = [(built.variant, built.manifest.needs) for built in inputs.artifacts]
+    try:
+        runtimes = carried(inputs.terms, needs, inputs.runtime_sizes)
+        requires = required(inputs.terms, needs)
+    except ValueError as problem:
+        next = "correct 'runtimes:' or 'requires:' in the release file"
+        raise _refuse(inputs, str(problem), next) from problem
     return BundleManifest(
         release=inputs.release,
         kind=inputs.kind,
@@ -111,17 +130,23 @@ def _manifest(inputs: BundleInputs) -> BundleManifest:
         model_version=inputs.model_version,
         policy=inputs.policy,
         payloads=tuple(
-            _payload(built) for built in sorted(inputs.artifacts, key=lambda built: (built.variant, built.build))
+            _payload(built, inputs.profile)
+            for built in sorted(inputs.artifacts, key=lambda built: (built.variant, built.build))
         ),
         chassis=tuple(
             ChassisFile(_chassis_name(code), digest_bytes(data), len(data), code)
             for code, data in sorted(inputs.chassis.items())
         ),
         virtual_only=inputs.virtual_only,
+        requires=requires,
+        runtimes=runtimes,
+        markets=inputs.terms.markets,
     )
 
 
-def _payload(built: BuiltArtifact) -> Payload:
+def _payload(built: BuiltArtifact, profile: PlatformProfile) -> Payload:
+    build = profile.build(built.variant, built.build)
+    assert build is not None, "_check_builds has looked"
     return Payload(
         filename=_payload_name(built.manifest),
         digest=built.manifest.payload,
@@ -130,6 +155,7 @@ def _payload(built: BuiltArtifact) -> Payload:
         build=built.build,
         manifest=digest_bytes(documents.encode(built.manifest)),
         evidence=built.evidence,
+        roles=build.roles,
     )
 
 
@@ -170,7 +196,8 @@ def _check_names(inputs: BundleInputs) -> None:
         encoded = digest_bytes(documents.encode(built.manifest))
         contents.setdefault(_artifact_name(encoded), set()).add(encoded)
         contents.setdefault(_payload_name(built.manifest), set()).add(built.manifest.payload)
-    for name in (*contents, *(_chassis_name(code) for code in inputs.chassis)):
+    runtimes = [runtime.file for runtime in inputs.terms.runtimes]
+    for name in (*contents, *(_chassis_name(code) for code in inputs.chassis), *runtimes):
         if not plain_name(name):
             raise _refuse(inputs, f"'{name}' cannot be a file's name", "use letters, digits and ._- in names")
         if len(contents.get(name, ())) > 1:

@@ -1,25 +1,37 @@
 """Renders the chassis adaptation of a vehicle model from the template, and believes nothing that comes out of it.
 
 A template is text that people edit, so the result is parsed, read as ``ChassisAdaptation`` (whose examples are worked
-again), compared with the catalogue's figures and written as canonical JSON. Pure: the template's text is an argument.
+again), held against the platform's control envelope, compared with the catalogue's figures and written as canonical
+JSON. Pure: the template's text is an argument.
 """
 
 from __future__ import annotations
 
 import json
 
-from nwmctl.domain.chassis import ChassisAdaptation, probe
-from nwmctl.domain.platform import VehicleModel
-from nwmctl.errors import ChassisTemplateError, NotCanonicalError, SchemaError, SchemaVersionError
+from nwmctl.bundling.chassis_check import limits_of, violations
+from nwmctl.domain.chassis import ChassisAdaptation, adaptation
+from nwmctl.domain.platform import Envelope, VehicleModel
+from nwmctl.errors import (
+    ChassisEnvelopeError,
+    ChassisTemplateError,
+    NotCanonicalError,
+    SchemaError,
+    SchemaVersionError,
+)
 from nwmctl.formats import canonical, documents
 from nwmctl.formats.codec import to_plain
 
 TEMPLATE_NAME = "chassis.json.j2"
 
 
-def render_chassis(vehicle: VehicleModel, template: str) -> bytes:
-    """The adaptation of ``vehicle`` as canonical JSON. Raises ChassisTemplateError."""
-    wanted = ChassisAdaptation(vehicle.code, vehicle.platform, vehicle.chassis, probe(vehicle.chassis))
+def render_chassis(vehicle: VehicleModel, template: str, envelope: Envelope | None) -> bytes:
+    """The adaptation of ``vehicle`` as canonical JSON; ``envelope`` is its platform's.
+
+    Raises ChassisTemplateError, and ChassisEnvelopeError for figures that no car has or the envelope does not allow.
+    """
+    limits = limits_of(vehicle.chassis, envelope)
+    wanted = adaptation(vehicle.code, vehicle.platform, vehicle.chassis, limits)
     text = _render(wanted, template)
     try:
         plain = canonical.encode(json.loads(text))
@@ -28,6 +40,13 @@ def render_chassis(vehicle: VehicleModel, template: str) -> bytes:
         raise _refuse(vehicle.code, f"it is not JSON: {problem}") from problem
     except (NotCanonicalError, SchemaError, SchemaVersionError) as problem:
         raise _refuse(vehicle.code, f"{problem.what}; {problem.why}") from problem
+    wrong = violations(found, envelope)
+    if wrong:
+        raise ChassisEnvelopeError(
+            f"the chassis adaptation of vehicle model '{vehicle.code}' violates what '{vehicle.platform}' allows",
+            why="; ".join(wrong),
+            next=f"correct templates/{TEMPLATE_NAME}, the catalogue's figure, or the platform's envelope",
+        )
     if found != wanted:
         raise _refuse(vehicle.code, "it does not hold the catalogue's figures and examples")
     return documents.encode(found)

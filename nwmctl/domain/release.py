@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import NewType
 
 from nwmctl.domain.amounts import Validation
+from nwmctl.domain.homologation import MarketApproval
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.policy import RuleTable
+from nwmctl.domain.requires import ReleaseRequires, RuntimeFile, RuntimeWay
 from nwmctl.domain.traffic import ByteBudget
 
 ReleaseSequence = NewType("ReleaseSequence", int)
@@ -96,10 +98,20 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Public keys (``ed25519:<hex>``) that this release trusts: for models and for the policy."""
+    """Public keys (``ed25519:<hex>``) that this release trusts: for models and for the policy.
+
+    ``approver_keys`` are the persons whose approvals count; where none is named, the safety role's do.
+    """
 
     model_keys: tuple[str, ...]
     safety_keys: tuple[str, ...]
+    approver_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = [*set(self.model_keys), *set(self.safety_keys), *set(self.approver_keys)]
+        for key in named:
+            if named.count(key) > 1:
+                raise ValueError(f"the key {key} is trusted for two roles; one key has one role")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,13 @@ class Release:
     """A file of pinned recipes; they stand in place of the profiles', and nothing is searched for these builds."""
     bytes: ByteBudget | None = None
     """What the campaign's downloads may take; without it nobody is deferred for the sake of bytes."""
+    runtime: RuntimeWay = RuntimeWay.REQUIRE
+    """Whether vehicles must have the inference runtimes, or the bundles carry them (``runtimes``)."""
+    runtimes: tuple[RuntimeFile, ...] = ()
+    requires: ReleaseRequires = field(default_factory=ReleaseRequires)
+    """What vehicles must have beside what the artifacts need by themselves."""
+    markets: tuple[MarketApproval, ...] = ()
+    """Where the release is approved. A campaign with a vehicle of another market is refused."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence <= MAX_SEQUENCE:
@@ -159,10 +178,13 @@ class Release:
             ("wave", [wave.name for wave in self.waves]),
             ("mirror", [mirror.name for mirror in self.mirrors]),
             ("judge", [judge.name for judge in self.judges]),
+            ("approval", [f"{each.market} {each.rxswin}" for each in self.markets]),
         ]:
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"the {what} '{name}' is listed twice")
+        if (self.runtime is RuntimeWay.CARRY) != bool(self.runtimes):
+            raise ValueError("'runtime: carry' and 'runtimes:' belong together: one says that, the other which")
 
     @property
     def return_sequence(self) -> int:

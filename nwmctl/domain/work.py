@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import Recipe
-from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.bundle import BundleKind, BundleTerms
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.policy import FleetRules, Rule, RuleTable, TrustedJudge
 from nwmctl.domain.release import FleetReference, Mirror, WaveSpec
@@ -144,13 +144,15 @@ class FleetRulesWork:
 
 @dataclass(frozen=True, slots=True)
 class BundleWork:
-    """Assemble one platform's bundle. Inputs ``profile``, ``catalogue``, ``chassis_template``, ``card``, ``policy``
-    and, for each build, ``payload:V/B``, ``manifest:V/B``, ``evidence:V/B`` (V the variant, B the build)."""
+    """Assemble one platform's bundle. Inputs ``profile``, ``catalogue``, ``chassis_template``, ``card``, ``policy``;
+    for each build ``payload:V/B``, ``manifest:V/B``, ``evidence:V/B`` (V the variant, B the build); ``runtime:N`` for
+    each runtime N that the terms carry."""
 
     release: str
     sequence: int
     kind: BundleKind
     platform: str
+    terms: BundleTerms = field(default_factory=BundleTerms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,18 @@ class ChassisTemplateError(InputError):
     """The chassis template fails, or what it renders is not an adaptation of the vehicle model."""
 
 
+class ChassisEnvelopeError(InputError):
+    """A chassis adaptation has a figure that no car has, or a limit wider than its platform's control envelope."""
+
+
+class RuntimeFileError(VerificationError):
+    """A runtime that a release carries is not the pinned file."""
+
+
+class ScriptTemplateError(InputError):
+    """The template of a script in a bundle fails, or what it renders does not do its work."""
+
+
 class BundleFileError(InputError):
     """A bundle's file cannot be read or written."""
 

@@ -46,9 +46,15 @@ def planned_bundle(store: ContentStore, work: BundleWork, inputs: Mapping[str, D
             model_version=card.version,
             policy=inputs["policy"],
             artifacts=artifacts,
-            chassis={vehicle.code: render_chassis(vehicle, template) for vehicle in catalogue.vehicles},
+            chassis={
+                vehicle.code: render_chassis(vehicle, template, profile.envelope) for vehicle in catalogue.vehicles
+            },
             # What a real fleet's rules would refuse must never look as if it could go there.
             virtual_only=bool(judge(policy.real, evidence, jit)),
+            terms=work.terms,
+            runtime_sizes={
+                each.name: store.path(inputs[f"runtime:{each.name}"]).stat().st_size for each in work.terms.runtimes
+            },
         )
     )
 
@@ -81,4 +87,4 @@ class _Bundle:
 
 def bundle_step(store: ContentStore) -> Step[BundleWork]:
     """The step."""
-    return Step(StepName.BUNDLE, 3, True, BundleWork, _Bundle(store))
+    return Step(StepName.BUNDLE, 4, True, BundleWork, _Bundle(store))

@@ -37,7 +37,7 @@ from nwmctl.validation.drives import ModelDrives
 from nwmctl.validation.subject import Released, Settings, StepCost, Subject, Unreachable
 from nwmctl.validation.suite import Executed, execute, validate_artifact
 
-VERSION = 2
+VERSION = 3
 _EXECUTE_VERSION = 2
 
 

@@ -47,7 +47,8 @@ def check_coherence(
 
 def _named(manifest: BundleManifest) -> list[tuple[str, Digest]]:
     payloads = [(payload.filename, payload.digest) for payload in manifest.payloads]
-    return payloads + [(file.filename, file.digest) for file in manifest.chassis]
+    runtimes = [(runtime.filename, runtime.digest) for runtime in manifest.runtimes]
+    return payloads + runtimes + [(file.filename, file.digest) for file in manifest.chassis]
 
 
 def _check_payloads(manifest: BundleManifest, artifacts: Mapping[Digest, ArtifactManifest]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest, Payload
-from nwmctl.domain.chassis import ChassisAdaptation, adapt
+from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.fleet import SlotName
@@ -81,7 +81,7 @@ def _check_chassis(folder: Path, manifest: BundleManifest, record: VehicleRecord
     adaptation = documents.decode(ChassisAdaptation, data, file.filename)
     if (adaptation.vehicle_model, adaptation.platform) != (record.vehicle_model, record.platform):
         raise _sick(f"'{file.filename}' adapts to {adaptation.vehicle_model} on {adaptation.platform}")
-    command = adapt(adaptation.chassis, _STEER_RAD, _ACCELERATION)
+    command = adaptation.command(_STEER_RAD, _ACCELERATION)
     return (
         f"chassis {record.vehicle_model}: {len(adaptation.probes)} probes right; {_STEER_RAD:g} rad at the road wheels"
         f" is {command.steering_wheel:.4g} rad at the steering wheel"

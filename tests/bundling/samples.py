@@ -99,7 +99,7 @@ def inputs(folder: str = "/opt/nwm", sequence: int = 7, name: str = "p1") -> Bun
             BuiltArtifact("big", "cpu", manifest(CPU, "cpu"), evidence),
             BuiltArtifact("small", "cpu", manifest(CPU, "cpu"), evidence),
         ),
-        chassis={one.code: render_chassis(one, TEMPLATE) for one in vehicles},
+        chassis={one.code: render_chassis(one, TEMPLATE, None) for one in vehicles},
         virtual_only=True,
     )
 

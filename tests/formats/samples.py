@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nwmctl.domain.amounts import Validation
 from nwmctl.domain.artifact import ArtifactManifest, Port, Precision, Recipe, RuntimeNeeds
-from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget, ChassisFile, Payload
+from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget, CarriedRuntime, ChassisFile, Payload
 from nwmctl.domain.certificate import (
     BundlePapers,
     BundleToCertify,
@@ -15,10 +17,11 @@ from nwmctl.domain.certificate import (
     LeafKind,
     ProvenLeaf,
 )
-from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
+from nwmctl.domain.chassis import Chassis, adaptation, own_limits
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
+from nwmctl.domain.homologation import MarketApproval
 from nwmctl.domain.judge import Case, DriveLog, JudgeEvidence, JudgeRequest, JudgeSource
 from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole
 from nwmctl.domain.measurement import Latency
@@ -50,6 +53,14 @@ from nwmctl.domain.platform import (
 from nwmctl.domain.policy import FleetRules, Policy, Rule, TrustedJudge
 from nwmctl.domain.prediction import Constants, CostFit, PredictionError
 from nwmctl.domain.release import FleetReference, Gate, Mirror, Release, Tighten, Trust, WaveSpec
+from nwmctl.domain.requires import (
+    ReleaseRequires,
+    Requires,
+    RuntimeFile,
+    RuntimeRequirement,
+    RuntimeWay,
+    VersionRange,
+)
 from nwmctl.domain.roofline import Bound
 from nwmctl.domain.scenario import (
     EgoStart,
@@ -81,6 +92,8 @@ _KEY = f"ed25519:{'0' * 64}"
 _RULES = FleetRules({"*": {"parity": Rule(Obtained.BENCH, False, {"steer.max_abs": 0.005})}}, 2)
 _CHANNEL = Channel("steer", "rad", -0.5, 0.5)
 _CASE = Case(digest("card"), digest("manifest"), "nt9", "single/gpu")
+_BASELINES = {"Cedar": VersionRange("2.1")}
+_MARKETS = (MarketApproval("DE", "R157 NWM 1", "E1*157R01*0001"),)
 _GATE = Gate(0.9, 0.1, 0.5, 2.0)
 
 _LATENCY = Latency(200, 1.5, 2.0, 2.5, 3.0, 1, 200.0, "stream:1", 0.25, Obtained.MEASURED)
@@ -170,11 +183,22 @@ SAMPLES: tuple[object, ...] = (
             JudgeSource("far", file="far/{artifact}.json"), JudgeSource("logs", log="drives.parquet"),
         ),
         Validation("full"), "recipes.yaml",
+        runtime=RuntimeWay.CARRY,
+        runtimes=(RuntimeFile("other", "1.2", "wheels/r.whl", digest("wheel"), "MIT", ("nt9",)),),
+        requires=ReleaseRequires({"runtime": VersionRange("3.12", "3.13")}, _BASELINES),
+        markets=_MARKETS,
     ),
     BundleManifest(
         "nwm-9", BundleKind.RETURN, 21, "nt9", "nt90", ("single",), digest("card"), "2.5", digest("policy"),
-        (Payload("payload-1.iree-vmfb", digest("payload"), 10, "single", "gpu", digest("m"), digest("e")),),
+        (
+            Payload(
+                "payload-1.iree-vmfb", digest("payload"), 10, "single", "gpu", digest("m"), digest("e"),
+                (Role.BACKUP, Role.FLEET_LEARNING),
+            ),
+        ),
         (ChassisFile("chassis-et9.json", digest("chassis"), 20, "et9"),), True,
+        Requires((RuntimeRequirement("runtime", VersionRange("3.12", "3.13"), ("single",)),), _BASELINES, 1),
+        (CarriedRuntime("r.whl", digest("wheel"), 30, "other", "1.2", "MIT", ("single",)),), _MARKETS,
     ),
     BundleTarget("nwm-9", BundleKind.RELEASE, 20, "nt9", "nt90", ("single",), True),
     BundleResult(
@@ -184,7 +208,7 @@ SAMPLES: tuple[object, ...] = (
     KeyRingDocument(
         True, 1_700_000_000_000_000, (KeyEntry(KeyRole.RELEASE, "file:a.pem", "rsa3072:0", "a.crt", "b.crt"),)
     ),
-    ChassisAdaptation("et9", "nt9", CHASSIS, probe(CHASSIS)),
+    adaptation("et9", "nt9", CHASSIS, replace(own_limits(CHASSIS), deceleration=figure(5.0, "m/s2"))),
     SigningRequest(
         "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret"
     ),

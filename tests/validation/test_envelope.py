@@ -53,12 +53,15 @@ def test_a_constant_bend_is_curvature_and_lateral_acceleration_without_jerk() ->
     assert found["lateral_jerk.max"] == found["guarded_share"] == found["infeasible_share"] == 0.0
 
 
-def test_a_longer_car_turns_less_for_the_same_wheels() -> None:
-    both = (plant.vehicle(), plant.vehicle("long", wheelbase=3.5))
-    alone = values(check(drive(10.0, (0.05,) * 5), vehicles=both[1:]))
-    found = values(check(drive(10.0, (0.05,) * 5), vehicles=both))
-    assert alone["curvature.max"] == pytest.approx(math.tan(0.05) / 3.5, rel=1e-5)
-    assert found["curvature.max"] == pytest.approx(math.tan(0.05) / 2.8, rel=1e-5), "the worst vehicle model counts"
+def test_a_longer_car_turns_its_wheels_further_for_the_same_curvature() -> None:
+    long = plant.vehicle("long", wheelbase=3.5)
+    calm = values(check(drive(10.0, (0.05,) * 5), vehicles=(long,)))
+    assert calm["curvature.max"] == pytest.approx(math.tan(0.05) / 2.8, rel=1e-5)
+    reach = plant.vehicle().chassis.max_road_wheel_angle.value
+    assert reach is not None
+    hard = drive(2.0, (0.9 * reach,) * 5)
+    assert values(check(hard, vehicles=(plant.vehicle(),)))["limited_share"] == 0.0
+    assert values(check(hard, vehicles=(plant.vehicle(), long)))["limited_share"] == 1.0, "the worst one counts"
 
 
 def test_jerk_is_averaged_over_the_time_of_its_source() -> None:

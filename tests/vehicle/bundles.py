@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleKind, BundleManifest, ChassisFile, Payload
-from nwmctl.domain.chassis import Chassis, ChassisAdaptation, probe
+from nwmctl.domain.chassis import Chassis, adaptation, own_limits
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Confidence, Figure
 from nwmctl.errors import VerificationError
@@ -57,7 +57,7 @@ def chassis_file(vehicle_model: str, ratio: float = 14.0) -> bytes:
     chassis = Chassis(
         figure(2.9, "m"), figure(ratio, ""), figure(0.5, "rad"), figure(3, "m/s2"), figure(6, "m/s2"), figure(0.1, "s")
     )
-    return documents.encode(ChassisAdaptation(vehicle_model, "nt2.0", chassis, probe(chassis)))
+    return documents.encode(adaptation(vehicle_model, "nt2.0", chassis, own_limits(chassis)))
 
 
 def contents(sequence: int = 4, *, size: int = 5000) -> tuple[BundleManifest, dict[str, bytes]]:
