@@ -52,9 +52,10 @@ if TYPE_CHECKING:
 _SCHEMA = "nwmctl.trusted-metadata/1"
 _MAX_LISTS = 32
 """Lists that are looked into for one name."""
-MAX_LEAP = 1 << 24
-"""How far a version may rise from one refresh to the next: a new one every ten seconds for five years. Whoever holds
-an online key for a day could otherwise use up all versions, and the honest owner could never exceed them."""
+MAX_LEAP = 1 << 26
+"""How far a version may rise from one refresh to the next: more than the minutes since 1970, so that numbering may
+start from those. Whoever holds an online key for a day could otherwise use up all versions, and the honest owner could
+never exceed them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from nwmctl.vehicle.faults import Trouble
 from nwmctl.vehicle.link import Link
 from nwmctl.vehicle.machine import Machine
 from nwmctl.vehicle.order import BundleOrder, Order, SlotOrder, read_order
+from nwmctl.vehicle.pace import BUNDLE_PACE, Pace
 from nwmctl.vehicle.pending import Ending, Outcome, Pending, Stage
 
 P = ParamSpec("P")
@@ -43,19 +44,27 @@ class SignedFile:
 
 FindFile = Callable[[Machine, BundleOrder], SignedFile]
 """Verifies the repository's metadata and gives what it says about the ordered file; raises NwmError."""
+AllowSlot = Callable[[Machine, SlotOrder], None]
+"""Returns if signed metadata, where the vehicle demands them, allow a way back to its own slot; raises NwmError."""
+
+
+def _no_director(machine: Machine, order: SlotOrder) -> None:
+    assert machine.trust.director_root is None, "a vehicle with a director needs Services.allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the vehicles of one process are given: threads for heavy work, how many may be busy, waiting, metadata.
 
-    ``poll_s`` replaces the gateway's polling time if it is given."""
+    ``poll_s`` replaces the gateway's polling time if it is given; ``pace`` is the least that a mirror must keep."""
 
     pool: Executor
     busy: asyncio.Semaphore
     sleep: AsyncSleep
     find: FindFile
     poll_s: float | None = None
+    allow: AllowSlot = _no_director
+    pace: Pace = BUNDLE_PACE
 
 
 class _Cancelled(Exception):
@@ -138,6 +147,7 @@ class VehicleClient:
                     self._pending = await self._close(action, Outcome(Ending.COMMITTED, "", text))
                     return
                 case SlotOrder():
+                    await self._work(self._services.allow, self._machine, order)
                     await self._work(self._machine.check_way_back, order.sequence)
                 case BundleOrder():
                     action = await self._bring_in(order, action)
@@ -174,7 +184,7 @@ class VehicleClient:
         work = asyncio.create_task(
             download(
                 self._link.http, wanted, part, self._backoff, self._services.sleep, self._trouble,
-                self._link.credentials(wanted.url),
+                self._link.credentials(wanted.url), self._services.pace,
             )
         )  # fmt: skip
         watch = asyncio.create_task(self._watch(order.action))

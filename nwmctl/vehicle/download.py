@@ -2,15 +2,17 @@
 
 Bytes go to a part file that survives dropped connections and power loss; only the missing rest is asked for again.
 Nothing is believed before the digest is right: a file that is too long, too short or different is removed. Tries
-again after broken connections and server errors, with backoff, and gives up after a few failures without progress.
-Does not know what the file is.
+again after broken connections and server errors, with backoff, and gives up after a few failures without progress. A
+server that drips is hung up on, and after a few times given up, although there was progress. Does not know what the
+file is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +23,12 @@ from nwmctl.errors import (
     DownloadDigestError,
     DownloadLengthError,
     GatewayAnswerError,
+    TransferTooSlowError,
 )
 from nwmctl.vehicle import disk
 from nwmctl.vehicle.backoff import Backoff
 from nwmctl.vehicle.faults import Trouble
+from nwmctl.vehicle.pace import BUNDLE_PACE, Pace, Watch, no_answer
 
 if TYPE_CHECKING:
     import httpx
@@ -61,21 +65,29 @@ async def download(
     sleep: AsyncSleep,
     trouble: Trouble,
     credentials: Mapping[str, str],
+    pace: Pace = BUNDLE_PACE,
 ) -> Fetched:
     """Fetch ``wanted`` into ``part``, going on where an earlier try stopped; ``credentials`` are headers.
 
-    Raises DownloadLengthError, DownloadDigestError, DownloadBrokenError, GatewayAnswerError, VehicleDiskError.
+    Raises DownloadLengthError, DownloadDigestError, DownloadBrokenError, TransferTooSlowError, GatewayAnswerError,
+    VehicleDiskError.
     """
     start = _size(part)
     if start > wanted.size:
         disk.remove_file(part)
         start = 0
-    received, requests, failures = 0, 0, 0
+    received, requests, failures, slow = 0, 0, 0, 0
     while _size(part) < wanted.size:
         before = _size(part)
         requests += 1
         try:
-            await _try(http, wanted, part, trouble, credentials)
+            await _try(http, wanted, part, trouble, credentials, pace)
+        except TransferTooSlowError:
+            received += max(_size(part) - before, 0)
+            slow += 1
+            if slow >= backoff.attempts:
+                raise
+            await sleep(backoff.delay(slow))
         except _Broken as problem:
             received += max(_size(part) - before, 0)
             failures = 1 if _size(part) > before else failures + 1
@@ -91,7 +103,12 @@ async def download(
 
 
 async def _try(
-    http: httpx.AsyncClient, wanted: Wanted, part: Path, trouble: Trouble, credentials: Mapping[str, str]
+    http: httpx.AsyncClient,
+    wanted: Wanted,
+    part: Path,
+    trouble: Trouble,
+    credentials: Mapping[str, str],
+    pace: Pace,
 ) -> None:
     import httpx
 
@@ -100,13 +117,15 @@ async def _try(
     if offset:
         headers["Range"] = f"bytes={offset}-"
     try:
-        async with http.stream("GET", wanted.url, headers=headers) as response:
+        async with _answer(http, wanted.url, headers, pace) as response:
+            watch = Watch(pace, asyncio.get_running_loop().time)
             offset = _begin(response.status_code, response.headers, offset, wanted, part)
             with disk.translated(part):
                 handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
                 async for chunk in response.aiter_raw():
                     offset = _take(handle, chunk, offset, wanted, part, trouble)
+                    watch.took(len(chunk))
                 with disk.translated(part):
                     os.fsync(handle)
             finally:
@@ -115,6 +134,22 @@ async def _try(
         raise _Broken(str(problem) or type(problem).__name__) from problem
     if offset < wanted.size:
         raise _Broken(f"the answer ended after {offset} of {wanted.size} bytes")
+
+
+@contextlib.asynccontextmanager
+async def _answer(
+    http: httpx.AsyncClient, url: str, headers: Mapping[str, str], pace: Pace
+) -> AsyncIterator[httpx.Response]:
+    """The begun answer. Raises TransferTooSlowError."""
+    try:
+        async with asyncio.timeout(pace.answer_s):
+            response = await http.send(http.build_request("GET", url, headers=headers), stream=True)
+    except TimeoutError as problem:
+        raise no_answer(pace) from problem
+    try:
+        yield response
+    finally:
+        await response.aclose()
 
 
 def _begin(status: int, headers: httpx.Headers, offset: int, wanted: Wanted, part: Path) -> int:

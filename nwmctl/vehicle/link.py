@@ -7,6 +7,7 @@ try again. Knows no slots.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from nwmctl.errors import GatewayAnswerError, GatewayUnreachableError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _GONE = frozenset({404, 409, 410})
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ANSWER_S = 60.0
 _GARBAGE = b'{"status":{"execution":"dancing","result":'
 
 
@@ -80,13 +82,19 @@ class Link:
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            async with self.http.stream(method, href, content=body, headers=headers) as response:
+            # All of it, whatever the server does: an answer of the protocol is small.
+            async with (
+                asyncio.timeout(_ANSWER_S),
+                self.http.stream(method, href, content=body, headers=headers) as response,
+            ):
                 answer = bytearray()
                 async for chunk in response.aiter_bytes():
                     answer += chunk
                     if len(answer) > MAX_BODY:
                         raise _odd(href, f"the answer is longer than {MAX_BODY} bytes")
                 status = response.status_code
+        except TimeoutError as problem:
+            raise _unreachable(f"its answer was not whole after {_ANSWER_S:g} s") from problem
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
             raise _unreachable(str(problem) or type(problem).__name__) from problem
         if status in _BUSY:

@@ -1,63 +1,55 @@
-"""What the repository's signed metadata say about the ordered bundle, on top of what the vehicle trusted before.
+"""What signed metadata say about the ordered bundle, on top of what the vehicle trusted before.
 
 Every order is looked up in freshly verified metadata: the pinned root decides whom to believe, the kept state that
-nothing older is believed again. A new state is kept only after it was verified whole. The signed description of a
-bundle is compared with the vehicle before a byte of the bundle is fetched. Blocking: runs beside the event loop.
+nothing older is believed again. A new state is kept only after it was verified whole; a newer root is kept at once, so
+that a revoked key stays revoked. The signed description of a bundle is compared with the vehicle before a byte of the
+bundle is fetched. Where the factory pinned a director, its word is needed too (``uptane``). Blocking: runs beside the
+event loop.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest
-from nwmctl.errors import (
-    BundleContentsError,
-    GatewayAnswerError,
-    GatewayUnreachableError,
-)
+from nwmctl.errors import BundleContentsError
 from nwmctl.trust.client import TrustedState, refresh
-from nwmctl.trust.metadata import MAX_TARGETS, Fetch
+from nwmctl.trust.metadata import ListedBundle, most_bytes
 from nwmctl.vehicle import disk
 from nwmctl.vehicle.client import SignedFile
 from nwmctl.vehicle.fit import check_hardware, check_platform, check_sequence
-from nwmctl.vehicle.link import credentials
+from nwmctl.vehicle.lines import Lines, open_lines
 from nwmctl.vehicle.machine import Machine
-from nwmctl.vehicle.order import BundleOrder
+from nwmctl.vehicle.order import BundleOrder, SlotOrder
+from nwmctl.vehicle.pace import METADATA_PACE, Pace
 from nwmctl.vehicle.record import METADATA_NAME
-
-if TYPE_CHECKING:
-    import httpx
-
-_TIMEOUT_S = 20.0
+from nwmctl.vehicle.uptane import confirm_bundle, confirm_slot
 
 
 class Repository:
-    """The repository at ``url`` (no trailing slash); ``gateway`` is the origin that may see the vehicle's token."""
+    """The repository at ``url`` and the director at ``director`` (no trailing slashes; ``{vin}`` in the latter stands
+    for the vehicle's own). ``gateway`` is the origin that may see the vehicle's token."""
 
-    def __init__(self, url: str, gateway: str, clock: Clock) -> None:
+    def __init__(self, url: str, gateway: str, clock: Clock, director: str = "", pace: Pace = METADATA_PACE) -> None:
         self._url = url
         self._gateway = gateway
+        self._director = director
         self._clock = clock
+        self._pace = pace
 
     def find(self, machine: Machine, order: BundleOrder) -> SignedFile:
         """What signed metadata say about the ordered bundle.
 
-        Raises the refusals of ``trust.client.refresh``, BundleNotListedError, BundleContentsError where the gateway
-        says another thing than the metadata, and WrongPlatformError, WrongHardwareError, SequenceTooLowError for a
-        bundle that is not for this vehicle.
+        Raises the refusals of ``trust.client.refresh`` and of ``uptane.confirm_bundle``, BundleNotListedError,
+        TransferTooSlowError, BundleContentsError where the gateway says another thing than the metadata, and
+        WrongPlatformError, WrongHardwareError, SequenceTooLowError for a bundle that is not for this vehicle.
         """
-        import httpx
-
-        headers = credentials(self._gateway, machine.record.token, self._url)
-        secure = self._url.startswith("https:")
-        with httpx.Client(headers=headers, verify=secure, trust_env=False, timeout=_TIMEOUT_S) as http:
-            before = load_state(machine.folder, machine.trust.root_metadata)
-            found = refresh(before, _fetcher(http, self._url), self._clock.now_us())
-        if found.state != before:
-            disk.replace_file(machine.folder / METADATA_NAME, found.state.to_bytes())
-        listed = found.resolve(order.tuf_name)
+        with self._lines(machine) as lines:
+            listed = self._listed(machine, order, lines)
+            if machine.trust.director_root is not None:
+                confirm_bundle(machine, listed, lines, self._director, self._clock.now_us())
         if (Digest(order.sha256), order.size) != (listed.digest, listed.length):
             raise BundleContentsError(
                 f"the gateway offers another file than the repository lists as '{order.tuf_name[:80]}'",
@@ -69,41 +61,31 @@ class Repository:
         check_sequence(listed.about.sequence, machine.slots.state().highest)
         return SignedFile(listed.digest, listed.length)
 
+    def allow(self, machine: Machine, order: SlotOrder) -> None:
+        """Return if the director, where one is pinned, wants the vehicle to run its own slot. Raises its refusals."""
+        if machine.trust.director_root is None:
+            return
+        with self._lines(machine) as lines:
+            confirm_slot(machine, order.sequence, lines, self._director, self._clock.now_us())
+
+    def _lines(self, machine: Machine) -> AbstractContextManager[Lines]:
+        secure = self._url.startswith("https:")
+        return open_lines(self._gateway, machine.record.token, self._pace, self._clock, secure=secure)
+
+    def _listed(self, machine: Machine, order: BundleOrder, lines: Lines) -> ListedBundle:
+        def keep(state: TrustedState) -> None:
+            disk.replace_file(machine.folder / METADATA_NAME, state.to_bytes())
+
+        before = load_state(machine.folder, machine.trust.root_metadata)
+        fetch = lines.fetcher(self._url, most_bytes)
+        found = refresh(before, fetch, self._clock.now_us(), keep)
+        listed = found.resolve(order.tuf_name)
+        if found.state != before:
+            keep(found.state)
+        return listed
+
 
 def load_state(folder: Path, pinned_root: bytes) -> TrustedState:
     """What the vehicle in ``folder`` trusted last. Raises MetadataFormatError for a damaged file."""
     path = folder / METADATA_NAME
     return TrustedState.from_bytes(disk.read_file(path)) if path.exists() else TrustedState(pinned_root)
-
-
-def _fetcher(http: httpx.Client, url: str) -> Fetch:
-    import httpx
-
-    def fetch(path: str) -> bytes | None:
-        data = bytearray()
-        try:
-            with http.stream("GET", f"{url}/{path}") as response:
-                status = response.status_code
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > MAX_TARGETS:
-                        raise _odd(path, f"it has more than {MAX_TARGETS} bytes")
-        except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            raise GatewayUnreachableError(
-                "the repository cannot be reached",
-                why=str(problem) or type(problem).__name__,
-                next="check the network and the mirror; vehicles try again",
-            ) from problem
-        if status == 404:
-            return None
-        if status != 200:
-            raise _odd(path, f"the server answered {status}")
-        return bytes(data)
-
-    return fetch
-
-
-def _odd(path: str, why: str) -> GatewayAnswerError:
-    return GatewayAnswerError(
-        f"'{path}' cannot be fetched from the repository", why=why, next="check the mirror and its address"
-    )

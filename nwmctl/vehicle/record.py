@@ -1,7 +1,8 @@
 """What a vehicle is from the factory on, and where its folder keeps what.
 
-``vehicle.json`` holds who the vehicle is; ``root.json`` and ``ca.pem`` are the pinned trust: without them nothing
-could be verified, so they are written at delivery and never fetched. Does not touch slots.
+``vehicle.json`` holds who the vehicle is; ``root.json``, ``ca.pem`` and, where the fleet has a director,
+``director-root.json`` are the pinned trust: without them nothing could be verified, so they are written at delivery and
+never fetched. Does not touch slots.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ ROOT_NAME = "root.json"
 CA_NAME = "ca.pem"
 DOWNLOAD_NAME = "download"
 METADATA_NAME = "metadata.json"
+DIRECTOR_ROOT_NAME = "director-root.json"
+DIRECTOR_NAME = "director.json"
 _SCHEMA = "nwmctl.vehicle/1"
 _VIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
@@ -56,10 +59,14 @@ class VehicleRecord:
 
 @dataclass(frozen=True, slots=True)
 class PinnedTrust:
-    """What a vehicle believes from the factory on: TUF root metadata and the bundle authority's certificate."""
+    """What a vehicle believes from the factory on: TUF root metadata and the bundle authority's certificate.
+
+    ``director_root`` is the director's own root metadata; a vehicle that has it installs nothing without the director.
+    """
 
     root_metadata: bytes
     ca_pem: bytes
+    director_root: bytes | None = None
 
 
 def load_record(folder: Path) -> VehicleRecord:
@@ -79,7 +86,12 @@ def load_record(folder: Path) -> VehicleRecord:
 
 def load_trust(folder: Path) -> PinnedTrust:
     """The pinned trust of the vehicle in this folder. Raises VehicleDiskError."""
-    return PinnedTrust(disk.read_file(folder / ROOT_NAME), disk.read_file(folder / CA_NAME))
+    director = folder / DIRECTOR_ROOT_NAME
+    return PinnedTrust(
+        disk.read_file(folder / ROOT_NAME),
+        disk.read_file(folder / CA_NAME),
+        disk.read_file(director) if director.exists() else None,
+    )
 
 
 def keep(folder: Path, record: VehicleRecord, trust: PinnedTrust) -> None:
@@ -88,6 +100,8 @@ def keep(folder: Path, record: VehicleRecord, trust: PinnedTrust) -> None:
     assert isinstance(plain, dict)
     disk.replace_file(folder / ROOT_NAME, trust.root_metadata)
     disk.replace_file(folder / CA_NAME, trust.ca_pem)
+    if trust.director_root is not None:
+        disk.replace_file(folder / DIRECTOR_ROOT_NAME, trust.director_root)
     disk.replace_file(folder / RECORD_NAME, canonical.encode({"schema": _SCHEMA, **plain}))
 
 

@@ -107,9 +107,10 @@ async def run_vehicles(
     _skip_missing_package("sniffio")
     with _signals(ended), ThreadPoolExecutor(_THREADS, thread_name_prefix="vehicle") as pool:
         vins = await asyncio.to_thread(deliver_all, config, senses.clock, pool)
-        repository = Repository(config.repository or f"{config.gateway}/mirror", config.gateway, senses.clock)
+        director = f"{config.gateway}/{config.tenant}/uptane/v1/{{vin}}/director"
+        repository = Repository(config.repository or f"{config.gateway}/mirror", config.gateway, senses.clock, director)
         busy = asyncio.Semaphore(config.concurrency)
-        services = Services(pool, busy, asyncio.sleep, repository.find, config.poll_s)
+        services = Services(pool, busy, asyncio.sleep, repository.find, config.poll_s, repository.allow)
         tasks = [asyncio.create_task(_live(config, vin, senses, services, observe), name=vin) for vin in vins]
         for task in tasks:
             task.add_done_callback(lambda task: _tell_crash(task, observe))

@@ -22,6 +22,7 @@ from nwmctl.errors import (
     MetadataFormatError,
     MetadataRollbackError,
     MetadataSignatureError,
+    MetadataTooLongError,
     NwmError,
     SequenceTooLowError,
     WrongHardwareError,
@@ -187,8 +188,8 @@ def test_keys_of_a_stranger(
 
 
 def test_a_file_without_end(find: Find, served: tuple[Path, str]) -> None:
-    (served[0] / TIMESTAMP_PATH).write_bytes(b" " * 6_000_000)
-    with pytest.raises(NwmError, match="cannot be fetched"):
+    (served[0] / TIMESTAMP_PATH).write_bytes(b" " * 20_000)
+    with pytest.raises(MetadataTooLongError):
         find()
 
 
