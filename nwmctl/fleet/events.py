@@ -36,6 +36,9 @@ class EventKind(StrEnum):
     ASSIGNMENT_STATE = "assignment_state"
     ATTEMPT_CLOSED = "attempt_closed"
     SLOTS_REPORTED = "slots_reported"
+    ECUS_REGISTERED = "ecus_registered"
+    ECUS_FORGOTTEN = "ecus_forgotten"
+    REPORT_VERIFIED = "report_verified"
 
 
 @dataclass(frozen=True, slots=True)

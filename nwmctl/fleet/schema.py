@@ -9,6 +9,7 @@ wave stays ``pending`` until its vehicle asks.
 
 from __future__ import annotations
 
+from nwmctl.fleet.director_schema import MIGRATIONS as DIRECTOR
 from nwmctl.storage.database import Migration
 
 OWNER = "fleet"
@@ -201,5 +202,6 @@ CREATE TABLE campaign_bytes (
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(OWNER, 1, _VEHICLES + _RELEASES + _CAMPAIGNS + _ASSIGNMENTS + _FACTS),
     Migration(OWNER, 2, _TRAFFIC),
+    *DIRECTOR,
 )
 """Add to the end only; what stands here has run in other people's databases."""

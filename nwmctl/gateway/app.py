@@ -16,12 +16,14 @@ from nwmctl.formats.codec import to_plain
 from nwmctl.gateway.ddi import ddi_routes
 from nwmctl.gateway.edge import Edge, edge_of, refusal_answer
 from nwmctl.gateway.files import file_routes
+from nwmctl.gateway.uptane import uptane_routes
 
 
 def build_app(edge: Edge, mirror: Path | None) -> Starlette:
     """The application; without a ``mirror`` folder it serves no files."""
     routes = [
         *ddi_routes(),
+        *uptane_routes(mirror),
         *(file_routes(mirror) if mirror is not None else []),
         Route("/healthz", _health, methods=["GET"]),
         Route("/api/status", _status, methods=["GET"]),

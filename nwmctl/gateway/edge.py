@@ -17,8 +17,14 @@ from nwmctl.errors import (
     ConflictError,
     DatabaseUnusableError,
     DdiFormatError,
+    DirectorNotReadyError,
+    EcusNotRegisteredError,
+    EcusTakenError,
     InputError,
     NwmError,
+    ReportImplausibleError,
+    ReportReplayedError,
+    ReportUntrustedError,
     UnknownCampaignError,
     UnknownVehicleError,
     WriterClosedError,
@@ -28,6 +34,7 @@ from nwmctl.fleet.offers import Known, known_vehicle
 from nwmctl.formats.untrusted import MAX_BODY, garbage
 from nwmctl.storage.database import Database, Transaction
 from nwmctl.storage.group_commit import GroupWriter
+from nwmctl.trust.director import DirectorSigner
 
 Result = TypeVar("Result")
 _JSON = "application/json"
@@ -46,6 +53,8 @@ class Edge:
     mirror_url: str
     """Where vehicles download; empty for this gateway's own ``/mirror``."""
     seen: dict[str, int] = field(default_factory=dict)
+    director: DirectorSigner | None = None
+    """Signs the director's metadata at the poll; None where this gateway serves what was signed before."""
 
     async def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Run ``work`` in the next group commit; returns once it is durable."""
@@ -105,8 +114,12 @@ def _status_of(problem: NwmError) -> int:
     match problem:
         case DdiFormatError():
             return 400
-        case UnknownVehicleError() | UnknownCampaignError():
+        case UnknownVehicleError() | UnknownCampaignError() | DirectorNotReadyError() | EcusNotRegisteredError():
             return 404
+        case ReportUntrustedError():
+            return 403
+        case EcusTakenError() | ReportReplayedError() | ReportImplausibleError():
+            return 409
         case WriterClosedError() | DatabaseUnusableError():
             return 503
         case ConflictError():

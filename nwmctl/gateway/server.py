@@ -29,6 +29,7 @@ from nwmctl.gateway.ticker import Ticker
 from nwmctl.storage.content import write_atomically
 from nwmctl.storage.group_commit import GroupWriter
 from nwmctl.storage.sqlite import open_sqlite
+from nwmctl.trust.director import DirectorKeys
 
 _BACKLOG = 2048
 _GRACE_S = 5
@@ -38,8 +39,8 @@ _GRACE_S = 5
 class GatewayConfig:
     """How to run a gateway. ``port`` 0 takes a free one; ``mirror`` is the folder behind ``/mirror``;
     ``mirror_url`` sends vehicles to another web server for their downloads; ``controller`` lets this process advance
-    campaigns; ``tick_s`` seconds between looks at them; ``announce`` is told address and process once requests are
-    accepted."""
+    campaigns; ``tick_s`` seconds between looks at them; ``director`` lets it sign the director's metadata at the poll;
+    ``announce`` is told address and process once requests are accepted."""
 
     database: Path
     mirror: Path | None = None
@@ -50,6 +51,7 @@ class GatewayConfig:
     mirror_url: str = ""
     controller: bool = True
     tick_s: float = 0.5
+    director: DirectorKeys | None = None
     announce: Callable[[Mapping[str, canonical.Plain]], None] = lambda _: None
 
 
@@ -61,13 +63,15 @@ def serve(config: GatewayConfig, clock: Clock) -> None:
             why="the gateway serves bundles and metadata from it",
             next="stage a release first, or name the folder of a mirror",
         )
+    director = config.director.open() if config.director else None
     database = open_sqlite(config.database)
     try:
         database.migrate(MIGRATIONS)
         with _bound(config.host, config.port) as listener:
             writer = GroupWriter(database)
             try:
-                edge = Edge(database, writer, clock, config.tenant, config.mirror_url.rstrip("/"))
+                url = config.mirror_url.rstrip("/")
+                edge = Edge(database, writer, clock, config.tenant, url, director=director)
                 asyncio.run(_serve(config, edge, listener))
             finally:
                 writer.close()

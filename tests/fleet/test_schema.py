@@ -8,6 +8,7 @@ from nwmctl.fleet.schema import MIGRATIONS, OWNER
 from nwmctl.storage.database import Database, Migration
 from tests.postgres import Stores, tables
 
+OWN = [one for one in MIGRATIONS if one.owner == OWNER]
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -33,14 +34,14 @@ def fresh(stores: Stores, migrations: tuple[Migration, ...]) -> Database:
 def test_every_released_version_migrates_to_the_fresh_schema(stores: Stores) -> None:
     today = tables(fresh(stores, MIGRATIONS))
     assert any("action_one_unclosed" in row for row in today)
-    for version in range(1, len(MIGRATIONS) + 1):
+    for version in range(1, len(OWN) + 1):
         old = from_golden(stores, version)
         old.migrate(MIGRATIONS)
         assert tables(old) == today
 
 
 def test_a_next_migration_reaches_old_databases(stores: Stores) -> None:
-    more = Migration(OWNER, len(MIGRATIONS) + 1, "ALTER TABLE fleet ADD COLUMN note TEXT NOT NULL DEFAULT '';")
+    more = Migration(OWNER, len(OWN) + 1, "ALTER TABLE fleet ADD COLUMN note TEXT NOT NULL DEFAULT '';")
     old = from_golden(stores, 1)
     before = tables(old)
     old.migrate([*MIGRATIONS, more])
