@@ -56,6 +56,22 @@ class ContentStore:
         self._verified.add(digest)
         return digest
 
+    def adopt(self, path: Path, digest: Digest) -> Digest:
+        """Make a file from ``scratch`` an object without reading it: whoever wrote it hashed it on the way.
+
+        The file is moved. The next process that uses the object hashes its bytes, as it does for any other.
+        """
+        place = self._place(digest)
+        if not place.exists():
+            with path.open("rb") as file:
+                os.fchmod(file.fileno(), 0o444)
+                os.fsync(file.fileno())
+            place.parent.mkdir(exist_ok=True)
+            os.replace(path, place)
+            sync_folder(place.parent)
+        self._verified.add(digest)
+        return digest
+
     def has(self, digest: Digest) -> bool:
         """Whether the object is here (its bytes are not looked at)."""
         return self._place(digest).exists()
