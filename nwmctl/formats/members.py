@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.packing import Packing, Part
-from nwmctl.errors import ArchiveSizeError, BundleContentsError, PackedDataError, PackedSizeError
+from nwmctl.errors import (
+    ArchiveSizeError,
+    BundleContentsError,
+    PackedDataError,
+    PackedSizeError,
+    PayloadChangedError,
+)
 from nwmctl.formats.cpio import Entry
 from nwmctl.formats.packing import Cipher, unpacked
 from nwmctl.formats.swu import (
@@ -83,13 +89,17 @@ def unpack_part(chunks: Iterable[bytes], packing: Packing, part: Part, key: byte
 
 
 def verified(chunks: Iterable[bytes], digest: Digest, name: str) -> Iterator[bytes]:
-    """The same pieces; raises BundleContentsError behind the last one if they do not have the digest."""
+    """The same pieces; raises PayloadChangedError behind the last one if they do not have the digest."""
     state = hashlib.sha256()
     for chunk in chunks:
         state.update(chunk)
         yield chunk
     if state.hexdigest() != digest.hex:
-        raise _contents(f"'{name}' has sha256:{state.hexdigest()}, the signed description says {digest}")
+        raise PayloadChangedError(
+            f"'{name}' is not the file that was signed",
+            why=f"it has sha256:{state.hexdigest()}, the signed description says {digest}",
+            next=_NEXT,
+        )
 
 
 def _parts(
