@@ -61,6 +61,7 @@ def _check_operators(proto: Any) -> None:
     if not version:
         raise Refused(Refusal.UNREADABLE, "it does not say which version of the standard operators it uses")
     seen: dict[str, str] = {}
+    hint = ""
     for node in _all_nodes(proto.graph):
         if node.op_type in seen:
             continue
@@ -69,10 +70,8 @@ def _check_operators(proto: Any) -> None:
             why = f"'{node.op_type}' is no operator of version {version} of the standard set"
         if why:
             seen[node.op_type] = f"{why} (node '{node.name}')"
-            first = f"'{node.op_type}': {nearest_rewrite(node.op_type, node.domain)}"
-            seen.setdefault("", first)
+            hint = hint or f"'{node.op_type}': {nearest_rewrite(node.op_type, node.domain)}"
     if seen:
-        hint = seen.pop("")
         reasons = list(seen.values())
         more = f"; and {len(reasons) - _MANY} other operators" if len(reasons) > _MANY else ""
         raise Refused(Refusal.OPERATOR, "; ".join(reasons[:_MANY]) + more, f"{hint}; then export the model again")

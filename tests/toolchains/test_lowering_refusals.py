@@ -313,6 +313,15 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path, whole: bytes) -> None
     assert "not text" in caught.value.why
 
 
+def test_an_operator_without_a_name_is_refused(tmp_path: Path, whole: bytes) -> None:
+    graph = onnx.load_from_string(whole)
+    graph.graph.node[0].op_type = ""
+    onnx.save(graph, str(tmp_path / "m.onnx"))
+    with pytest.raises(OperatorUnsupportedError, match="cannot be compiled") as caught:
+        lower_here(GraphFiles(tmp_path / "m.onnx"), tmp_path / "s", FP32)
+    assert "'' is no operator" in caught.value.why
+
+
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 7)), min_size=1, max_size=4))
 def test_flipped_bits_are_refused_or_harmless(
