@@ -167,8 +167,10 @@ def _image_routes(root: Path) -> list[Route]:
 
     async def content(request: Request) -> Response:
         name = request.path_params["name"]
-        listing = current("targets")
-        digest = _listed_hash(listing, name) if listing else None
+        top = _signed(current("targets"))
+        roles = [str(role["name"]) for role in top.get("delegations", {}).get("roles", [])]
+        lists = [top, *(_signed(current(role)) for role in roles)]
+        digest = next((found for one in lists if (found := _listed_hash(one, name))), None)
         return _file(find_file(root, f"targets/{digest}.{name}") if digest else None)
 
     return [
@@ -198,6 +200,6 @@ def _listed_version(path: Path, name: str) -> int:
     return int(_signed(path).get("meta", {}).get(name, {}).get("version", 0))
 
 
-def _listed_hash(path: Path, name: str) -> str | None:
-    found = _signed(path).get("targets", {}).get(name)
+def _listed_hash(listing: dict[str, Any], name: str) -> str | None:
+    found = listing.get("targets", {}).get(name)
     return str(found["hashes"]["sha256"]) if found else None
