@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -61,11 +61,17 @@ class DirectorSigner:
     """The director's keys, opened: as many as must sign."""
 
     signers: tuple[Signer, ...]
+    _ids: Mapping[Dialect, tuple[str, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A key id is a hash; it costs as much as putting a whole file together.
+        ids = {dialect: tuple(key_id(dialect, one.public) for one in self.signers) for dialect in Dialect}
+        object.__setattr__(self, "_ids", ids)
 
     @property
     def fingerprint(self) -> str:
         """Names the keys; it is another where one of them is."""
-        return "+".join(key_id(Dialect.TUF, signer.public)[:16] for signer in self.signers)
+        return "+".join(name[:16] for name in self._ids[Dialect.TUF])
 
     def sign(self, order: Order, expires: str) -> str:
         """One vehicle's targets metadata until ``expires`` (``expiry_text``)."""
@@ -75,7 +81,8 @@ class DirectorSigner:
     def seal(self, dialect: Dialect, text: str) -> str:
         """Any signed text as a file of that dialect."""
         data = text.encode()
-        return sealed(dialect, text, [(key_id(dialect, one.public), one.sign(data)) for one in self.signers])
+        rows = [(name, one.sign(data)) for name, one in zip(self._ids[dialect], self.signers, strict=True)]
+        return sealed(dialect, text, rows)
 
 
 _template = lru_cache(maxsize=256)(director_template)
