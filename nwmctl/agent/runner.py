@@ -176,8 +176,10 @@ class Runner:
             open_ = any(
                 choices.get(name, 0) < times <= step.raises.get(name, 0) for name, times in outcome.wanted.items()
             )
-        inputs = resolve(step, result.outcomes)
-        if not open_ or self._decide(step, inputs, None, outcome.concern, 0, outcome.wanted).remedy is not Remedy.ADJUST:
+        if not open_:
+            return False
+        decision = self._decide(step, resolve(step, result.outcomes), None, outcome.concern, 0, outcome.wanted)
+        if decision.remedy is not Remedy.ADJUST:
             return False
         self._again(step, plan, result)
         return True

@@ -25,6 +25,7 @@ from nwmctl.errors import (
     ModelIncompleteError,
     NwmError,
     UnknownToolchainError,
+    UnsupportedRecipeError,
 )
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
