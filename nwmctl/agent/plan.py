@@ -22,6 +22,7 @@ from nwmctl.domain.release import Release
 from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.work import (
     BundleWork,
+    CertifyWork,
     FleetRulesWork,
     PublishWork,
     PullWork,
@@ -244,6 +245,8 @@ def _bundle_and_sign(
         **inputs,
         **answers,
         "policy_signature": request.policy_signature,
+        "card_signature": OutputRef(pull.id, "signature"),
+        "origin": OutputRef(pull.id, "origin"),
         "bundle": OutputRef(bundle.id, "bundle"),
         "description": OutputRef(bundle.id, "description"),
     }
@@ -260,10 +263,9 @@ def _bundle_and_sign(
 
 def _release_part(request: PlanRequest) -> list[PlannedStep]:
     release = request.release
-    inputs: dict[str, Digest | OutputRef] = {"policy": request.policy}
-    for kind in _KINDS:
-        for platform in release.platforms:
-            inputs[f"swu:{kind}/{platform}"] = OutputRef(f"sign/{kind}/{platform}", "swu")
+    certify = _certify(release)
+    inputs: dict[str, Digest | OutputRef] = {"policy": request.policy, "dossier": OutputRef(certify.id, "dossier")}
+    inputs |= {name: source for name, source in certify.inputs.items() if name.startswith("swu:")}
     train = (release.name, release.sequence, release.platforms, release.mirrors)
     why = "every mirror holds every byte before anyone may ask"
     stage = PlannedStep("stage", StepName.STAGE, to_plain(StageWork(*train)), inputs, why)
@@ -291,4 +293,18 @@ def _release_part(request: PlanRequest) -> list[PlannedStep]:
         {"published": OutputRef("publish", "published"), **factory},
         "opens the campaign; its waves run on their own clock",
     )
-    return [stage, publish, rollout]
+    return [certify, stage, publish, rollout]
+
+
+def _certify(release: Release) -> PlannedStep:
+    inputs: dict[str, Digest | OutputRef] = {
+        f"{part}:{kind}/{platform}": OutputRef(f"sign/{kind}/{platform}", part)
+        for kind in _KINDS
+        for platform in release.platforms
+        for part in ("swu", "papers")
+    }
+    rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
+    trust = release.trust
+    work = CertifyWork(release.name, release.sequence, release.platforms, rules, trust.safety_keys, trust.model_keys)
+    why = "one certificate over everything that was compiled, checked, signed and packed, re-judged from bytes"
+    return PlannedStep(StepName.CERTIFY, StepName.CERTIFY, to_plain(work), inputs, why)

@@ -16,6 +16,7 @@ from nwmctl.domain.work import StepName
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.bundle import bundle_step
+from nwmctl.steps.certify import certify_step
 from nwmctl.steps.compile import compile_step
 from nwmctl.steps.judge import judge_step
 from nwmctl.steps.log_replay import log_replay_step
@@ -77,6 +78,7 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
         StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
         StepName.BUNDLE: bundle_step(store),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
+        StepName.CERTIFY: certify_step(store, parts.keys, parts.passphrase, parts.clock),
         StepName.STAGE: stage_step(store, setting),
         StepName.PUBLISH: publish_step(store, setting),
         StepName.ROLLOUT: rollout_step(

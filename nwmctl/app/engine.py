@@ -169,6 +169,7 @@ _BUILD = frozenset(
         StepName.VALIDATE,
         StepName.BUNDLE,
         StepName.SIGN,
+        StepName.CERTIFY,
     }
 )
 

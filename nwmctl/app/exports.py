@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nwmctl.app.engine import RunReport
@@ -11,7 +12,7 @@ from nwmctl.app.summary import evidence_of, jit_artifacts
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.policy import judge
 from nwmctl.domain.step import OutputRef, PlannedStep
-from nwmctl.domain.train import TrainSpec
+from nwmctl.domain.train import TrainSpec, papers_name
 from nwmctl.domain.work import StepName
 from nwmctl.errors import ChecksRefusedError, OutputUnwritableError
 from nwmctl.publishing.train import collect_train, write_bundle_folder
@@ -52,16 +53,18 @@ def export_bundles(session: Session, report: RunReport, out: Path) -> list[Path]
     """One folder per platform below ``out`` with its signed bundles and their result file; gives the folders."""
     store = session.workspace.store()
     now = session.parts.clock.now_us()
-    signed = [
-        open_signed(store.path(report.result.outcomes[step.id].outputs["swu"]), session.parts.keys, now)
-        for step in report.plan
-        if step.step == StepName.SIGN
-    ]
+    outcomes = [report.result.outcomes[step.id] for step in report.plan if step.step == StepName.SIGN]
+    signed = [open_signed(store.path(outcome.outputs["swu"]), session.parts.keys, now) for outcome in outcomes]
+    papers = {
+        bundle.contents.digest: outcome.outputs["papers"] for bundle, outcome in zip(signed, outcomes, strict=True)
+    }
     folders = []
     for result in bundle_results(signed, session.project.release):
         folder = out / result.platform
-        own = {b.manifest.filename: b.path for b in signed if b.manifest.platform == result.platform}
-        write_bundle_folder(folder, result, own)
+        told = replace(result, bundles=tuple(replace(one, papers=papers[one.digest]) for one in result.bundles))
+        own = {one.filename: store.path(one.digest) for one in told.bundles}
+        own |= {papers_name(one.filename): store.path(papers[one.digest]) for one in told.bundles}
+        write_bundle_folder(folder, told, own)
         folders.append(folder)
     return folders
 
@@ -78,10 +81,12 @@ def collected_plan(session: Session, plan: Sequence[PlannedStep], parts: Sequenc
     for platform, result in train.parts.items():
         for bundle in result.bundles:
             brought[f"swu:{bundle.kind}/{platform}"] = store.put_file(train.paths[bundle.filename])
+            papers = train.paths[papers_name(bundle.filename)]
+            brought[f"papers:{bundle.kind}/{platform}"] = store.put_file(papers)
     return tuple(_brought(step, brought) for step in plan if step.step in _AFTER)
 
 
-_AFTER = frozenset({StepName.STAGE, StepName.PUBLISH, StepName.ROLLOUT})
+_AFTER = frozenset({StepName.CERTIFY, StepName.STAGE, StepName.PUBLISH, StepName.ROLLOUT})
 
 
 def _brought(step: PlannedStep, brought: dict[str, Digest]) -> PlannedStep:

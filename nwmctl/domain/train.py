@@ -20,7 +20,8 @@ _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\Z")
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
-    """A signed bundle. ``manifest`` is the digest of its bundle manifest, ``model`` the model that it carries."""
+    """A signed bundle. ``manifest`` is the digest of its bundle manifest, ``model`` the model that it carries,
+    ``papers`` what it was judged by, in a file beside it (None where a bundle is described that left no folder)."""
 
     kind: BundleKind
     filename: str
@@ -29,12 +30,18 @@ class BundleFile:
     sequence: int
     manifest: Digest
     model: Digest
+    papers: Digest | None = None
 
     def __post_init__(self) -> None:
         if not _FILENAME.match(self.filename):
             raise ValueError(f"'{self.filename[:80]}' is not the name of a file in this folder")
         if self.size < 0:
             raise ValueError(f"size is {self.size}, it cannot be negative")
+
+
+def papers_name(filename: str) -> str:
+    """The file beside a bundle that holds what it was judged by."""
+    return f"{filename}.papers.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class StepName(StrEnum):
     VALIDATE = "validate"
     BUNDLE = "bundle"
     SIGN = "sign"
+    CERTIFY = "certify"
     STAGE = "stage"
     PUBLISH = "publish"
     ROLLOUT = "rollout"
@@ -157,8 +158,8 @@ class BundleWork:
 
 @dataclass(frozen=True, slots=True)
 class SignWork:
-    """Have a bundle signed. Inputs as the bundle's, and ``bundle``, ``description``, ``policy_signature`` and
-    ``envelope:V/B/J`` for each answer of an outside judge J."""
+    """Have a bundle signed. Inputs as the bundle's, and ``bundle``, ``description``, ``policy_signature``,
+    ``card_signature``, ``origin`` and ``envelope:V/B/J`` for each answer of an outside judge J."""
 
     rules: FleetRulesWork
     safety_keys: tuple[str, ...]
@@ -166,9 +167,21 @@ class SignWork:
 
 
 @dataclass(frozen=True, slots=True)
+class CertifyWork:
+    """Have a whole release certified. Inputs ``swu:K/P`` and ``papers:K/P`` for each bundle kind K and platform P."""
+
+    release: str
+    sequence: int
+    platforms: tuple[str, ...]
+    rules: FleetRulesWork
+    safety_keys: tuple[str, ...]
+    model_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StageWork:
-    """Bring signed bundles and versioned metadata to every mirror. Inputs ``policy`` and ``swu:K/P`` for each bundle
-    kind K and platform P."""
+    """Bring signed bundles, their dossier and versioned metadata to every mirror. Inputs ``policy``, ``dossier`` and
+    ``swu:K/P`` for each bundle kind K and platform P."""
 
     release: str
     sequence: int

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleFile, BundleResult, TrainSpec, check_train
+from nwmctl.domain.train import (
+    BUNDLE_RESULT_NAME,
+    BundleFile,
+    BundleResult,
+    TrainSpec,
+    check_train,
+    papers_name,
+)
 from nwmctl.errors import (
     DestinationError,
     MirrorReadBackError,
@@ -36,7 +43,7 @@ _MAX_TIMESTAMP = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """A complete train. ``paths`` are the bundles' files by file name, their digests checked."""
+    """A complete train. ``paths`` are the bundles' files and their papers by file name, their digests checked."""
 
     spec: TrainSpec
     parts: Mapping[str, BundleResult]
@@ -64,7 +71,8 @@ class PublishReport:
 
 
 def write_bundle_folder(folder: Path, result: BundleResult, bundles: Mapping[str, Path]) -> None:
-    """Leave one platform's part: copies of its bundles (by file name), then ``bundle-result.json``.
+    """Leave one platform's part: copies of its bundles and of their papers (by file name), then
+    ``bundle-result.json``.
 
     Without the last file the folder is no part of any train. Raises DestinationError.
     """
@@ -73,9 +81,10 @@ def write_bundle_folder(folder: Path, result: BundleResult, bundles: Mapping[str
         # An old result must not vouch for new bundles, should this be interrupted.
         (folder / BUNDLE_RESULT_NAME).unlink(missing_ok=True)
         for bundle in result.bundles:
-            hidden = folder / f".partial-{bundle.filename}"
-            shutil.copyfile(bundles[bundle.filename], hidden)
-            hidden.replace(folder / bundle.filename)
+            for name in (bundle.filename, *((papers_name(bundle.filename),) if bundle.papers else ())):
+                hidden = folder / f".partial-{name}"
+                shutil.copyfile(bundles[name], hidden)
+                hidden.replace(folder / name)
         sync_folder(folder)
         write_atomically(folder / BUNDLE_RESULT_NAME, documents.encode(result))
     except OSError as problem:
@@ -99,6 +108,9 @@ def collect_train(spec: TrainSpec, folders: Iterable[Path]) -> Train:
         for bundle in result.bundles:
             if paths.setdefault(bundle.filename, folder / bundle.filename) == folder / bundle.filename:
                 _check_file(result, bundle, folder / bundle.filename)
+                papers = folder / papers_name(bundle.filename)
+                _check_papers(result, bundle, papers)
+                paths[papers.name] = papers
     return Train(spec, parts, paths)
 
 
@@ -193,6 +205,28 @@ def _check_file(result: BundleResult, bundle: BundleFile, path: Path) -> None:
         reason = f"'{bundle.filename}' is missing beside its result"
     except OSError as problem:
         raise _unreadable(path, problem) from problem
+    if reason:
+        raise TrainMismatchError(
+            f"the part for {result.platform} is damaged",
+            why=reason,
+            next=f"copy the folder again, or build {result.platform} again",
+        )
+
+
+def _check_papers(result: BundleResult, bundle: BundleFile, path: Path) -> None:
+    """The papers beside a bundle are those that its result names."""
+    reason = f"'{bundle.filename}' has no papers: it was built by an older nwmctl" if bundle.papers is None else ""
+    if not reason:
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            reason = f"'{path.name}' is missing beside its result"
+        except OSError as problem:
+            raise _unreadable(path, problem) from problem
+        else:
+            same = bundle.papers is not None and found == bundle.papers.hex
+            reason = "" if same else f"'{path.name}' does not have the digest that its result says"
     if reason:
         raise TrainMismatchError(
             f"the part for {result.platform} is damaged",

@@ -15,9 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.domain.clock import Sleep
-from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, FileEntry, ModelCard, ModelReference
-from nwmctl.errors import DestinationError, DigestMismatchError, NwmError, RemoteError
+from nwmctl.domain.model import (
+    CARD_NAME,
+    OPENSSF_NAME,
+    SIGNATURE_NAME,
+    FileEntry,
+    ModelCard,
+    ModelOrigin,
+    ModelReference,
+)
+from nwmctl.errors import DestinationError, DigestMismatchError, NwmError, RemoteError, SourceUnavailableError
 from nwmctl.sources.http import discard
+from nwmctl.sources.openssf import judge_openssf
 from nwmctl.sources.places import Place, open_place
 from nwmctl.sources.verify import MAX_CARD, MAX_SIGNATURE, package_files, verify_card, verify_file
 from nwmctl.storage.content import sync_folder
@@ -28,11 +37,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A proven model package in a folder. ``key`` is the trusted key that signed its card."""
+    """A proven model package in a folder. ``origin`` says who signed it, ``signature`` is the file's name."""
 
     folder: Path
     card: ModelCard
-    key: str
+    origin: ModelOrigin
+    signature: str
+
+    @property
+    def key(self) -> str:
+        """The trusted key that signed it."""
+        return self.origin.signer
 
     def file(self, role: str) -> Path:
         """The file of a role (``weights``, ``calibration``, ``golden``); the card's schema does not promise any."""
@@ -60,10 +75,10 @@ def fetch_model(
     with closing(open_place(reference.uri, base, sleep)) as place:
         try:
             package = _Staging(staging, place, progress or (lambda name, done, total: None))
-            card, key = package.card(reference, trusted)
+            card, origin, name = package.card(reference, trusted)
             for entry in package_files(card):
                 package.file(entry)
-            package.finish(into)
+            package.finish(into, origin)
         except (RemoteError, DestinationError):
             raise  # what has arrived is continued the next time
         except NwmError:
@@ -71,24 +86,26 @@ def fetch_model(
             raise
         except OSError as problem:
             raise _unwritable(into, problem) from problem
-    return ModelPackage(into, card, key)
+    return ModelPackage(into, card, origin, name)
 
 
 def open_package(folder: Path, reference: ModelReference, trusted: Sequence[str]) -> ModelPackage:
     """A package that lies in a folder, proven as if it had just been fetched. Raises as ``fetch_model``."""
     try:
         card_bytes = _read(folder / CARD_NAME, MAX_CARD)
-        envelope = _read(folder / SIGNATURE_NAME, MAX_SIGNATURE)
+        name = SIGNATURE_NAME if (folder / SIGNATURE_NAME).exists() else OPENSSF_NAME
+        signature = _read(folder / name, MAX_SIGNATURE)
     except OSError as problem:
         raise DestinationError(
             f"'{folder.name}' exists and is not a model package",
             why=problem.strerror or str(problem),
             next="remove that folder, or choose another one",
         ) from problem
-    card, key = verify_card(card_bytes, envelope, reference.digest, trusted)
+    card, origin = verify_card(card_bytes, signature, reference.digest, trusted)
     for entry in package_files(card):
         verify_file(folder / entry.path, entry)
-    return ModelPackage(folder, card, key)
+    judge_openssf(folder, origin)
+    return ModelPackage(folder, card, origin, name)
 
 
 class _Staging:
@@ -103,17 +120,19 @@ class _Staging:
         self._package.mkdir(parents=True, exist_ok=True)
         self._parts.mkdir(exist_ok=True)
 
-    def card(self, reference: ModelReference, trusted: Sequence[str]) -> tuple[ModelCard, str]:
+    def card(self, reference: ModelReference, trusted: Sequence[str]) -> tuple[ModelCard, ModelOrigin, str]:
         card = self._small(CARD_NAME, MAX_CARD)
-        envelope = self._small(SIGNATURE_NAME, MAX_SIGNATURE)
-        found = verify_card(card, envelope, reference.digest, trusted)
+        name, signature = self._signature()
+        read, origin = verify_card(card, signature, reference.digest, trusted)
         if (self._package / CARD_NAME).exists() and (self._package / CARD_NAME).read_bytes() != card:
             # Left by an interrupted fetch of another model: its files must not slip into this package.
             shutil.rmtree(self._package)
             self._package.mkdir()
-        for name in (CARD_NAME, SIGNATURE_NAME):
-            os.replace(self._parts / name, self._package / name)
-        return found
+        for other in {SIGNATURE_NAME, OPENSSF_NAME} - {name}:
+            discard(self._package / other)
+        for kept in (CARD_NAME, name):
+            os.replace(self._parts / kept, self._package / kept)
+        return read, origin, name
 
     def file(self, entry: FileEntry) -> None:
         final = self._package / entry.path
@@ -141,7 +160,8 @@ class _Staging:
         os.replace(part, final)
         discard(part)
 
-    def finish(self, into: Path) -> None:
+    def finish(self, into: Path, origin: ModelOrigin) -> None:
+        judge_openssf(self._package, origin)
         for path in sorted(self._package.rglob("*")):
             if path.is_file():
                 _sync(path)
@@ -157,6 +177,16 @@ class _Staging:
             self._progress(entry.path, count, entry.size)
 
         self._place.fetch(entry.path, part, entry.size, exact=True, done=done)
+
+    def _signature(self) -> tuple[str, bytes]:
+        """The signature's name and bytes: our own, or an OpenSSF one where the place has no other."""
+        try:
+            return SIGNATURE_NAME, self._small(SIGNATURE_NAME, MAX_SIGNATURE)
+        except SourceUnavailableError as missing:
+            try:
+                return OPENSSF_NAME, self._small(OPENSSF_NAME, MAX_SIGNATURE)
+            except SourceUnavailableError:
+                raise missing from None
 
     def _small(self, name: str, limit: int) -> bytes:
         part = self._parts / name

@@ -11,29 +11,39 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, FileEntry, ModelCard
+from nwmctl.domain.model import (
+    CARD_NAME,
+    OPENSSF_NAME,
+    SIGNATURE_NAME,
+    FileEntry,
+    ModelCard,
+    ModelOrigin,
+    SignatureMethod,
+)
 from nwmctl.errors import (
     CardContentError,
     DestinationError,
     DigestMismatchError,
-    SignatureOfOtherCardError,
+    ModelSignatureError,
     SignatureUnknownError,
     SizeMismatchError,
     UntrustedSignatureError,
 )
 from nwmctl.formats import documents
-from nwmctl.trust.dsse import MODEL_CARD_TYPE, verify_dsse
+from nwmctl.trust.model_signature import openssf_files, verify_model_signature
 
 MAX_CARD = 4 << 20
 MAX_SIGNATURE = 8 << 20
 _NEXT = "ask the model's publisher; do not change the digest in the release unless they confirm the new one"
 
 
-def verify_card(card: bytes, envelope: bytes, expected: Digest, trusted: Sequence[str]) -> tuple[ModelCard, str]:
-    """The card and the key that signed it.
+def verify_card(
+    card: bytes, signature: bytes, expected: Digest, trusted: Sequence[str]
+) -> tuple[ModelCard, ModelOrigin]:
+    """The card and who signed it. ``signature`` is our own or an OpenSSF model signature.
 
     Raises DigestMismatchError, SignatureUnknownError, SignatureOfOtherCardError, EnvelopeError, PayloadTypeError,
-    NotCanonicalError, SchemaError, SchemaVersionError, CardContentError.
+    NotCanonicalError, SchemaError, SchemaVersionError, CardContentError, ModelSignatureError.
     """
     found = digest_bytes(card)
     if found != expected:
@@ -43,22 +53,34 @@ def verify_card(card: bytes, envelope: bytes, expected: Digest, trusted: Sequenc
             next=_NEXT,
         )
     try:
-        verified = verify_dsse(envelope, MODEL_CARD_TYPE, trusted)
+        origin = verify_model_signature(card, signature, trusted)
     except UntrustedSignatureError as problem:
         raise SignatureUnknownError(
             "the model card is not signed by a key that the release trusts",
             why=problem.why,
             next="check 'trust: model_keys:' in the release; never add a key that arrived with the model",
         ) from problem
-    if verified.payload != card:
-        raise SignatureOfOtherCardError(
-            "the signature beside the model card was made for another card",
-            why=f"it signs {digest_bytes(verified.payload).short}, the card is {found.short}",
-            next=_NEXT,
-        )
     read = documents.decode(ModelCard, card, CARD_NAME)
-    package_files(read)
-    return read, verified.key
+    listed = package_files(read)
+    if origin.method is SignatureMethod.OPENSSF:
+        check_listed(listed, signature, trusted)
+    return read, origin
+
+
+def check_listed(listed: Sequence[FileEntry], signature: bytes, trusted: Sequence[str]) -> None:
+    """Return if an OpenSSF signature covers every file of the package just as the card lists it.
+
+    Raises ModelSignatureError and what ``openssf_files`` raises.
+    """
+    signed, _ = openssf_files(signature, trusted)
+    for entry in listed:
+        if signed.get(entry.path) != entry.digest:
+            what = signed[entry.path].short if entry.path in signed else "nothing"
+            raise ModelSignatureError(
+                f"the model's signature and its card disagree about '{entry.path}'",
+                why=f"the card lists {entry.digest.short}, signed is {what}",
+                next=_NEXT,
+            )
 
 
 def package_files(card: ModelCard) -> tuple[FileEntry, ...]:
@@ -71,7 +93,9 @@ def package_files(card: ModelCard) -> tuple[FileEntry, ...]:
         parts = path.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\\" in path or not path.isprintable():
             raise _bad_path(path, "paths lie inside the package's folder")
-        if path in (CARD_NAME, SIGNATURE_NAME) or any(str(up) in files for up in PurePosixPath(path).parents):
+        if path in (CARD_NAME, SIGNATURE_NAME, OPENSSF_NAME) or any(
+            str(up) in files for up in PurePosixPath(path).parents
+        ):
             raise _bad_path(path, "another file of the package is in its place")
         if entry.size < 0:
             raise _bad_path(path, f"its size is {entry.size}")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from nwmctl.domain.clock import Sleep
 from nwmctl.domain.digest import Digest
-from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, ModelReference
+from nwmctl.domain.model import CARD_NAME, ModelReference
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import PullWork, StepName
 from nwmctl.errors import InputError, ModelIncompleteError
+from nwmctl.formats import documents
 from nwmctl.sources.fetch import ModelPackage, fetch_model
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
@@ -62,7 +63,8 @@ class _Pull:
         roles = (*_ROLES, _DATA) if _DATA in card.files else _ROLES
         outputs = {role: self.store.put_file(package.file(role)) for role in roles}
         outputs["card"] = self.store.put_file(package.folder / CARD_NAME)
-        outputs["signature"] = self.store.put_file(package.folder / SIGNATURE_NAME)
+        outputs["signature"] = self.store.put_file(package.folder / package.signature)
+        outputs["origin"] = self.store.put_bytes(documents.encode(package.origin))
         size = sum(entry.size for entry in card.files.values())
         return Outcome(
             outputs,
@@ -71,10 +73,11 @@ class _Pull:
                 "parameters": card.parameters,
                 "size": size,
                 "key": package.key[:20],
+                "signed": str(package.origin.method),
             },
         )
 
 
 def pull_step(store: ContentStore, incoming: Path, base: Path, sleep: Sleep) -> Step[PullWork]:
     """The step. ``incoming`` holds unfinished downloads; relative URIs start at ``base``."""
-    return Step(StepName.PULL, 1, True, PullWork, _Pull(store, incoming, base, sleep))
+    return Step(StepName.PULL, 2, True, PullWork, _Pull(store, incoming, base, sleep))

@@ -1,7 +1,8 @@
-"""sign: bundle, evidence and policy -> signed .swu, if the signing process agrees.
+"""sign: bundle, evidence and policy -> signed .swu, if the signing process agrees, and the papers it was judged by.
 
 The signing process reads the papers from the store itself and judges again; this step only hands it the paths and
-packs what it signed. Signatures are deterministic, so the step is pure; the key is part of its fingerprint.
+packs what it signed. Signatures are deterministic, so the step is pure; the key is part of its fingerprint. Approvals
+are none of its inputs: the papers hold those that the first permission was given by.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.bundling.write import write_bundle
+from nwmctl.domain.certificate import BundlePapers
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.release import Tighten
 from nwmctl.domain.signing import SigningRequest
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import SignWork, StepName
+from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.steps.bundle import planned_bundle
 from nwmctl.storage.content import ContentStore
@@ -57,10 +60,25 @@ class _Sign:
         with self.store.scratch() as folder:
             written = write_bundle(plan, bytes.fromhex(result.signature), self.store.path, folder / "bundle.swu")
             swu = self.store.put_file(written.path)
+        papers = self.store.put_bytes(documents.encode(self._collected(inputs)))
         return Outcome(
-            {"swu": swu},
+            {"swu": swu, "papers": papers},
             {"size": written.size, "_file": plan.manifest.filename, "development_key": result.development},
         )
+
+    def _collected(self, inputs: Mapping[str, Digest]) -> BundlePapers:
+        """All texts that this bundle was judged by."""
+        named = ("policy", "policy_signature", "card", "card_signature", "origin", "profile", "bundle", "description")
+        return BundlePapers(
+            **{name: self.store.read(inputs[name]).decode() for name in named},
+            evidence=self._texts(inputs, "evidence:"),
+            artifacts=self._texts(inputs, "manifest:"),
+            envelopes=self._texts(inputs, "envelope:"),
+            approvals=tuple(path.read_text("utf-8") for path in self.approvals),
+        )
+
+    def _texts(self, inputs: Mapping[str, Digest], prefix: str) -> tuple[str, ...]:
+        return tuple(Path(path).read_text("utf-8") for path in self._papers(inputs, prefix))
 
     def _path(self, digest: Digest) -> str:
         return str(self.store.path(digest))
@@ -77,7 +95,7 @@ def sign_step(
     """The step. ``approvals`` are envelopes of people who approve bundles of this release."""
     key = f"release {keys.public(KeyRole.RELEASE)} {_certificate(keys)}"
     return Step(
-        StepName.SIGN, 3, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
+        StepName.SIGN, 4, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
     )
 
 

@@ -1,4 +1,4 @@
-"""stage: signed bundles -> every mirror holds bundles and versioned metadata, read back.
+"""stage: signed bundles and dossier -> every mirror holds them and versioned metadata, read back.
 
 Idempotent. The repository's state is kept in the workspace before anything is uploaded, so a staging that was
 interrupted goes on with the same metadata bytes; only the timestamp, which makes them count, is left to ``publish``.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nwmctl.bundling.read import BundleContents, read_bundle
 from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget
+from nwmctl.domain.certificate import LeafKind, dossier_name
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Release
@@ -28,6 +29,7 @@ from nwmctl.storage.content import ContentStore, write_atomically
 from nwmctl.storage.database import Database
 from nwmctl.trust.cms import verify_cms
 from nwmctl.trust.current import as_publication, needs_renewal, state_files
+from nwmctl.trust.dossier import by_name, expect_leaf, expect_release, open_certificate, read_dossier
 from nwmctl.trust.keys import KeyRing
 from nwmctl.trust.metadata import ListedBundle
 from nwmctl.trust.repository import Publication, add_targets, create_repository, listed_bundles, read_state
@@ -159,12 +161,14 @@ class _Stage:
             {
                 "bundles": [
                     {"name": b.listed.name, "path": b.listed.path, "swu": str(b.contents.digest)} for b in bundles
+        dossier = self._dossier(inputs["dossier"], bundles, now)
                 ],
                 "timestamp": str(digest_bytes(publication.timestamp)),
             }
         )
         outputs = {
             "staged": self.store.put_bytes(receipt),
+                dossier,
             "timestamp": self.store.put_bytes(publication.timestamp),
         }
         return Outcome(
@@ -192,8 +196,20 @@ class _Stage:
             place.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(place, data)
         return new
+    def _dossier(self, digest: Digest, bundles: list[SignedBundle], now_us: int) -> StagedFile:
+        """The release's dossier as a file beside the bundles, if it certifies every one of them."""
+        setting, data = self.setting, self.store.read(digest)
+        dossier = read_dossier(data, "dossier")
+        certificate = open_certificate(dossier, setting.keys.ca_pem(), now_us)
+        expect_release(certificate, setting.release.name, setting.release.sequence)
+        certified = by_name(dossier.leaves)
+        for bundle in bundles:
+            expect_leaf(certified, LeafKind.BUNDLE, bundle.manifest.filename, bundle.contents.digest)
+        name = dossier_name(setting.release.name, setting.release.sequence)
+        return StagedFile.of_bytes(f"targets/{digest.hex}.{name}", data)
+
 
 
 def stage_step(store: ContentStore, setting: StageSetting) -> Step[StageWork]:
     """The step."""
-    return Step(StepName.STAGE, 1, False, StageWork, _Stage(store, setting))
+    return Step(StepName.STAGE, 2, False, StageWork, _Stage(store, setting))

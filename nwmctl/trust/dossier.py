@@ -5,11 +5,18 @@ Pure; the time is an argument. What the papers say about one another is walked e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nwmctl.domain.certificate import Certificate, Dossier, LeafKind, ProvenLeaf
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.errors import DossierFormatError, LeafUnprovenError, NwmError, OtherReleaseError, PaperAlteredError
+from nwmctl.errors import (
+    DossierFormatError,
+    LeafMissingError,
+    LeafUnprovenError,
+    NwmError,
+    OtherReleaseError,
+    PaperAlteredError,
+)
 from nwmctl.formats import documents
 from nwmctl.trust.seal import CERTIFICATE_TYPE, open_seal
 
@@ -59,6 +66,26 @@ def expect_release(certificate: Certificate, release: str, sequence: int) -> Non
             f"the certificate is about release {certificate.release}, sequence {certificate.sequence}",
             why=f"asked for is release {release}, sequence {sequence}",
             next="name the dossier that was published with this release",
+        )
+
+
+def expect_leaf(certified: Mapping[tuple[LeafKind, str], Digest], kind: LeafKind, name: str, digest: Digest) -> None:
+    """Return if the certificate covers this thing as it is here. ``certified`` comes from ``by_name``.
+
+    Raises LeafMissingError where it says nothing about it, LeafUnprovenError where it says something else.
+    """
+    found = certified.get((kind, name))
+    if found is None:
+        raise LeafMissingError(
+            f"the certificate says nothing about '{kind}' {name}",
+            why="none of the dossier's leaves is about it",
+            next="name the whole dossier that was published with this release",
+        )
+    if found != digest:
+        raise LeafUnprovenError(
+            f"'{kind}' {name} is not what was certified",
+            why=f"it is {digest.short}, certified is {found.short}",
+            next="fetch bundle and dossier again, from where the release was published",
         )
 
 

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.model import CARD_NAME, ModelOrigin, SignatureMethod
-from nwmctl.errors import EnvelopeError, ModelSignatureError, NwmError, PublicKeyError, UntrustedSignatureError
+from nwmctl.errors import (
+    EnvelopeError,
+    ModelSignatureError,
+    NwmError,
+    PublicKeyError,
+    SignatureOfOtherCardError,
+    UntrustedSignatureError,
+)
 from nwmctl.trust.dsse import MODEL_CARD_TYPE, pre_authentication, verify_dsse
 
 if TYPE_CHECKING:
@@ -41,7 +48,8 @@ def is_openssf(signature: bytes) -> bool:
 def verify_model_signature(card: bytes, signature: bytes, trusted: Sequence[str]) -> ModelOrigin:
     """Who of ``trusted`` (``ed25519:<hex>`` or ``p256:<hex>``) signed the model with this card.
 
-    Raises ModelSignatureError, UntrustedSignatureError, EnvelopeError, PayloadTypeError, PublicKeyError.
+    Raises ModelSignatureError, SignatureOfOtherCardError, UntrustedSignatureError, EnvelopeError, PayloadTypeError,
+    PublicKeyError.
     """
     model = digest_bytes(card)
     if is_openssf(signature):
@@ -51,7 +59,11 @@ def verify_model_signature(card: bytes, signature: bytes, trusted: Sequence[str]
         return ModelOrigin(model, SignatureMethod.OPENSSF, signer)
     verified = verify_dsse(signature, MODEL_CARD_TYPE, [key for key in trusted if not EC_KEY.match(key)])
     if verified.payload != card:
-        raise _refuse(f"it was made for another card ({digest_bytes(verified.payload).short}, not {model.short})")
+        raise SignatureOfOtherCardError(
+            "the signature beside the model card was made for another card",
+            why=f"it signs {digest_bytes(verified.payload).short}, the card is {model.short}",
+            next="ask the model's publisher; do not change the digest in the release unless they confirm the new one",
+        )
     return ModelOrigin(model, SignatureMethod.MODEL_CARD, verified.key)
 
 

@@ -57,7 +57,7 @@ def test_the_road_has_every_kind_of_step_for_every_platform(plan: tuple[PlannedS
     for platform in PLATFORMS:
         for kind in (*BundleKind, FACTORY):
             assert {f"bundle/{kind}/{platform}", f"sign/{kind}/{platform}"} <= set(ids(plan))
-    assert ids(plan)[-3:] == ["stage", "publish", "rollout"]
+    assert ids(plan)[-4:] == ["certify", "stage", "publish", "rollout"]
 
 
 def test_one_artifact_that_several_builds_need_is_compiled_once(plan: tuple[PlannedStep, ...]) -> None:
@@ -118,7 +118,7 @@ def test_a_changed_profile_redoes_its_platform_alone(
     changed = {name for name in before if before[name] != after[name]}
     # What a drive log shows of an artifact does not depend on the profile's text.
     of_platform = {step.id for step in plan if step.platform == platform and step.step != StepName.LOG_REPLAY}
-    assert changed == of_platform | {"stage", "publish", "rollout"}
+    assert changed == of_platform | {"certify", "stage", "publish", "rollout"}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -131,7 +131,7 @@ def test_a_changed_vehicle_model_touches_its_platform_alone(
     packing = {f"{step}/{kind}/{platform}" for step in ("bundle", "sign") for kind in (*BundleKind, FACTORY)}
     # The commands must suit the chassis of every vehicle model, so the platform's checks are made anew too.
     checks = {name for name in before if name.startswith("validate/") and name.split("/")[2] == platform}
-    assert changed == packing | checks | {"stage", "publish", "rollout"}
+    assert changed == packing | checks | {"certify", "stage", "publish", "rollout"}
 
 
 def test_a_stricter_rule_for_one_platform_repeats_that_platforms_checks_alone(
@@ -160,7 +160,7 @@ def test_another_sequence_compiles_and_checks_nothing_again(plan: tuple[PlannedS
     other = replace(project, release=replace(project.release, sequence=260))
     before, after = meaning(plan), meaning(plan_of(other, tmp_path))
     changed = {name.split("/")[0] for name in before if before[name] != after[name]}
-    assert changed == {"bundle", "sign", "stage", "publish", "rollout"}
+    assert changed == {"bundle", "sign", "certify", "stage", "publish", "rollout"}
     assert not {name for name in before if before[name] != after[name]} & {f"sign/factory/{p}" for p in PLATFORMS}
 
 
@@ -169,7 +169,7 @@ def test_a_tightened_release_is_signed_anew(plan: tuple[PlannedStep, ...], tmp_p
     other = replace(project, release=replace(project.release, tighten=Tighten(approvals=1)))
     before, after = meaning(plan), meaning(plan_of(other, tmp_path))
     changed = {name.split("/")[0] for name in before if before[name] != after[name]}
-    assert changed == {"sign", "stage", "publish", "rollout"}
+    assert changed == {"sign", "certify", "stage", "publish", "rollout"}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -179,7 +179,7 @@ def test_one_platforms_job_has_what_its_two_bundles_need_and_nothing_else(
     part = restrict(plan, StepName.SIGN, [platform])
     assert signed(part) == {f"sign/{kind}/{platform}" for kind in BundleKind}
     assert {step.platform for step in part} <= {"", platform}
-    assert not {"stage", "publish", "rollout"} & set(ids(part))
+    assert not {"certify", "stage", "publish", "rollout"} & set(ids(part))
     whole = meaning(plan)
     assert all(meaning(part)[step.id] == whole[step.id] for step in part), "built alone or together: the same bytes"
 

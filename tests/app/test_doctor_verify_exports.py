@@ -14,7 +14,7 @@ from nwmctl.app.session import open_session
 from nwmctl.app.settings import Settings, load_settings
 from nwmctl.app.verify import verify_bundle
 from nwmctl.domain.step import StepState
-from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleResult
+from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleResult, papers_name
 from nwmctl.errors import ExitCode, FileUnreadableError, KeysNeededError, VerificationError
 from nwmctl.formats import documents
 from nwmctl.toolchains import ptxas
@@ -158,7 +158,8 @@ def test_a_bundle_folder_says_what_it_holds(built: Place) -> None:
     assert {each.filename for each in result.bundles} == {path.name for path in folder.glob("*.swu")}
     assert sorted(each.sequence for each in result.bundles) == [20, 21]
     assert len(result.evidence) == 2
-    assert set(tree(folder)) == {*(each.filename for each in result.bundles), BUNDLE_RESULT_NAME}
+    papers = {papers_name(each.filename) for each in result.bundles}
+    assert set(tree(folder)) == {*(each.filename for each in result.bundles), *papers, BUNDLE_RESULT_NAME}
 
 
 def test_a_report_counts_what_it_lists(built: Place) -> None:

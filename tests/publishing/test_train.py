@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleFile, BundleResult, TrainSpec, check_train
+from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleFile, BundleResult, TrainSpec, check_train, papers_name
 from nwmctl.errors import (
     MirrorWriteError,
     NwmError,
@@ -45,13 +45,13 @@ SPEC = TrainSpec("nwm-2.5", 25, PLATFORMS, d("model"), d("previous"), d("policy"
 def part(platform: str) -> tuple[BundleResult, dict[str, bytes]]:
     contents = {f"nwm-2.5-{platform}-25.swu": b"new " + platform.encode(), f"nwm-2.5-{platform}-26-return.swu": b"old"}
     bundles = tuple(
-        BundleFile(kind, name, digest_bytes(data), len(data), sequence, d(name), model)
+        BundleFile(kind, name, digest_bytes(data), len(data), sequence, d(name), model, d(f"papers of {name}"))
         for (name, data), kind, sequence, model in zip(
             contents.items(), BundleKind, (25, 26), (SPEC.model, SPEC.previous), strict=True
         )
     )
     result = BundleResult("nwm-2.5", 25, platform, SPEC.model, SPEC.previous, SPEC.policy, (d("evidence"),), bundles)
-    return result, contents
+    return result, {**contents, **{papers_name(name): f"papers of {name}".encode() for name in contents}}
 
 
 def leave(folder: Path, platform: str, change: Callable[[BundleResult], BundleResult] = lambda r: r) -> Path:
@@ -88,8 +88,31 @@ def test_the_result_is_canonical_and_reads_back(tmp_path: Path) -> None:
     assert documents.decode(BundleResult, data, "x") == part("nt2.0")[0]
     assert json.loads(data)["schema"] == "nwmctl.bundle-result/1"
     assert sorted(p.name for p in out.iterdir()) == [
-        BUNDLE_RESULT_NAME, "nwm-2.5-nt2.0-25.swu", "nwm-2.5-nt2.0-26-return.swu",
+        BUNDLE_RESULT_NAME, "nwm-2.5-nt2.0-25.swu", "nwm-2.5-nt2.0-25.swu.papers.json",
+        "nwm-2.5-nt2.0-26-return.swu", "nwm-2.5-nt2.0-26-return.swu.papers.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "never made"])
+def test_bundles_travel_with_the_papers_that_they_were_judged_by(tmp_path: Path, damage: str) -> None:
+    folders = [leave(tmp_path, platform) for platform in PLATFORMS[1:]]
+    name = "nwm-2.5-nt2.0-25.swu"
+    if damage == "never made":
+
+        def forget(result: BundleResult) -> BundleResult:
+            return dataclasses.replace(
+                result, bundles=tuple(dataclasses.replace(one, papers=None) for one in result.bundles)
+            )
+
+        folders.append(leave(tmp_path, "nt2.0", forget))
+    else:
+        folders.append(leave(tmp_path, "nt2.0"))
+        assert collect_train(SPEC, folders).paths[papers_name(name)].read_text() == f"papers of {name}"
+        papers = folders[-1] / papers_name(name)
+        papers.unlink() if damage == "missing" else papers.write_text("others")
+    with pytest.raises(TrainMismatchError) as caught:
+        collect_train(SPEC, folders)
+    assert "papers" in caught.value.why
 
 
 @pytest.mark.parametrize("hole", PLATFORMS)

@@ -10,15 +10,15 @@ from dataclasses import replace
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Evidence
-from nwmctl.domain.model import ModelCard, TrainingStage
+from nwmctl.domain.model import ModelCard, ModelOrigin, SignatureMethod, TrainingStage
 from nwmctl.domain.platform import Catalogue
 from nwmctl.domain.work import BundleWork, FleetRulesWork, SignWork
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
 from nwmctl.storage.content import ContentStore
-from nwmctl.trust.dsse import POLICY_TYPE, sign_dsse
+from nwmctl.trust.dsse import MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
 from tests.bundling import samples
-from tests.project import CONTRACT, SAFETY_KEY
+from tests.project import CONTRACT, MODEL_KEY, SAFETY_KEY
 from tests.trust.papers import POLICY, PROXY
 
 CARD = ModelCard("m", "1.0", "made up", 3, CONTRACT, (TrainingStage("none", "none", (1,)),), {}, "Apache-2.0")
@@ -51,9 +51,16 @@ def bundle_inputs(store: ContentStore, *, policy: bytes = POLICY) -> dict[str, D
 
 
 def sign_inputs(store: ContentStore, bundle: dict[str, Digest], outputs: dict[str, Digest]) -> dict[str, Digest]:
-    """The inputs of a sign step: those of the bundle, what the bundle step left, and the policy's signature."""
-    policy = store.read(bundle["policy"])
-    return {**bundle, **outputs, "policy_signature": store.put_bytes(sign_dsse(policy, POLICY_TYPE, SAFETY_KEY))}
+    """The inputs of a sign step: those of the bundle, what the bundle step left, and who signed policy and model."""
+    policy, card = store.read(bundle["policy"]), store.read(bundle["card"])
+    origin = ModelOrigin(bundle["card"], SignatureMethod.MODEL_CARD, MODEL_KEY.public)
+    return {
+        **bundle,
+        **outputs,
+        "policy_signature": store.put_bytes(sign_dsse(policy, POLICY_TYPE, SAFETY_KEY)),
+        "card_signature": store.put_bytes(sign_dsse(card, MODEL_CARD_TYPE, MODEL_KEY)),
+        "origin": store.put_bytes(documents.encode(origin)),
+    }
 
 
 def plain(work: object) -> object:
