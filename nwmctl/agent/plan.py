@@ -253,7 +253,7 @@ def _bundle_and_sign(
     sign = PlannedStep(
         f"sign/{name}/{platform}",
         StepName.SIGN,
-        to_plain(SignWork(rules, release.trust.safety_keys, work)),
+        to_plain(SignWork(rules, release.trust.safety_keys, work, release.trust.approver_keys)),
         signed,
         "a process of its own re-checks policy and evidence before it signs",
         platform=platform,
@@ -305,6 +305,9 @@ def _certify(release: Release) -> PlannedStep:
     }
     rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
     trust = release.trust
-    work = CertifyWork(release.name, release.sequence, release.platforms, rules, trust.safety_keys, trust.model_keys)
+    work = CertifyWork(
+        release.name, release.sequence, release.platforms, rules, trust.safety_keys, trust.model_keys,
+        trust.approver_keys,
+    )  # fmt: skip
     why = "one certificate over everything that was compiled, checked, signed and packed, re-judged from bytes"
     return PlannedStep(StepName.CERTIFY, StepName.CERTIFY, to_plain(work), inputs, why)

@@ -164,6 +164,7 @@ class SignWork:
     rules: FleetRulesWork
     safety_keys: tuple[str, ...]
     bundle: BundleWork
+    approver_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class CertifyWork:
     rules: FleetRulesWork
     safety_keys: tuple[str, ...]
     model_keys: tuple[str, ...]
+    approver_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

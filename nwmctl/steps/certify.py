@@ -43,6 +43,7 @@ class _Certify:
                 virtual=work.rules.virtual,
                 safety_keys=work.safety_keys,
                 model_keys=work.model_keys,
+                approver_keys=work.approver_keys,
                 tighten=Tighten(work.rules.tighten, work.rules.approvals),
                 bundles=tuple(
                     BundleToCertify(self._path(inputs[f"swu:{place}"]), self._path(inputs[f"papers:{place}"]))

@@ -45,6 +45,7 @@ class _Sign:
                 safety_keys=work.safety_keys,
                 virtual=work.rules.virtual,
                 tighten=Tighten(work.rules.tighten, work.rules.approvals),
+                approver_keys=work.approver_keys,
                 evidence=self._papers(inputs, "evidence:"),
                 bundle=self._path(inputs["bundle"]),
                 artifacts=self._papers(inputs, "manifest:"),
