@@ -10,15 +10,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
 
 from nwmctl.app.settings import Settings
 from nwmctl.errors import NwmError
+
+if TYPE_CHECKING:
+    from nwmctl.app.keychanges import Watched
 
 
 class Health(StrEnum):
     """How a thing is."""
 
     OK = "ok"
+    WARNING = "warning"
+    """It works, and will not for much longer."""
     OPTIONAL = "optional"
     """Not here; something is then `not_run` or cannot be used, and nothing else suffers."""
     PROBLEM = "problem"
@@ -46,7 +52,7 @@ _COUNTERPARTS = (
 
 def examine(settings: Settings) -> list[Finding]:
     """Everything, in the order of reading."""
-    return [*_base(settings), *_toolchains(), *_counterparts(), *_hardware(), *_keys(settings)]
+    return [*_base(settings), *_toolchains(), *_counterparts(), *_hardware(), *_keys(settings), *_expiries(settings)]
 
 
 def _base(settings: Settings) -> Iterator[Finding]:
@@ -122,3 +128,37 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         return
     word = "development keys, for virtual fleets only" if ring.development else "keys"
     yield Finding("keys", str(folder), Health.OK, f"{len(ring.document.keys)} {word}")
+
+
+def _expiries(settings: Settings) -> Iterator[Finding]:
+    """Keys and repository, as long as they can be read; what cannot be read is reported by itself."""
+    from nwmctl.app.keychanges import watch
+    from nwmctl.app.renewal import watched_repository
+    from nwmctl.storage.workspace import Workspace
+    from nwmctl.trust.keys import load_keyring
+
+    folder = settings.keys or settings.development_keys
+    found: list[Watched] = []
+    try:
+        found += watch(load_keyring(folder)) if folder.exists() else ()
+        found += watched_repository(Workspace(settings.workspace).repository)
+    except NwmError as problem:
+        yield Finding("expiry", "keys and repository", Health.PROBLEM, f"{problem.what}: {problem.why}", problem.next)
+    yield from map(_expiry, found)
+
+
+def _expiry(watched: Watched) -> Finding:
+    from datetime import UTC, datetime
+
+    from nwmctl.trust.expiry import ExpiryState
+
+    expiry = watched.expiry
+    ends = datetime.fromtimestamp(expiry.expires_us / 1e6, UTC)
+    match watched.state:
+        case ExpiryState.HOLDS:
+            return Finding("expiry", expiry.name, Health.OK, f"until {ends:%Y-%m-%d}")
+        case ExpiryState.SOON:
+            return Finding("expiry", expiry.name, Health.WARNING, f"expires on {ends:%Y-%m-%d}", expiry.next)
+        case ExpiryState.EXPIRED:
+            return Finding("expiry", expiry.name, Health.PROBLEM, f"expired on {ends:%Y-%m-%d}", expiry.next)
+    assert_never(watched.state)

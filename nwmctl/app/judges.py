@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nwmctl.agent.runner import Listener, resolve
-from nwmctl.app.keys import passphrase
+from nwmctl.app.passphrases import passphrase
 from nwmctl.app.project import read_file
 from nwmctl.app.session import Session
 from nwmctl.domain.evidence import Check

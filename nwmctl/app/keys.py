@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nwmctl.app.clock import SystemClock
-from nwmctl.app.project import read_file
+from nwmctl.app.passphrases import new_passphrase, passphrase, unlock
+from nwmctl.app.project import load_platforms, read_file
+from nwmctl.app.resources import platforms_folder
 from nwmctl.app.settings import Settings
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.signing import Approval
-from nwmctl.errors import InputError, KeyRingError, KeyRingExistsError, KeysNeededError, OutputUnwritableError
+from nwmctl.errors import KeyRingError, KeyRingExistsError, KeysNeededError, OutputUnwritableError
 from nwmctl.formats import documents
 from nwmctl.storage.content import write_atomically
 from nwmctl.trust.dsse import APPROVAL_TYPE, MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
+from nwmctl.trust.keyfolder import Wish, add_keys, default_wish
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys, load_keyring
+from nwmctl.trust.publics import public_or_file
 
 _KINDS = {"policy": (POLICY_TYPE, KeyRole.SAFETY), "model-card": (MODEL_CARD_TYPE, KeyRole.MODEL)}
 
 
-def make_keys(folder: Path, *, development: bool, passphrase_env: str | None = None) -> KeyRing:
-    """A new key folder with every role. Raises KeyRingExistsError, KeyRingError."""
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a new key folder holds. Without ``roles`` all of them; with, one key each: one person's folder.
+
+    ``held`` are public keys of others, as text or as the path of a ``.pub`` file, in place of keys made here;
+    ``thresholds`` how many of a role's keys must sign. ``platforms`` get a list of their own; None: all known ones.
+    """
+
+    roles: Sequence[KeyRole] = ()
+    held: Mapping[KeyRole, Sequence[str]] = field(default_factory=dict)
+    thresholds: Mapping[KeyRole, int] = field(default_factory=dict)
+    platforms: Sequence[str] | None = None
+
+    def wishes(self) -> list[Wish]:
+        """Role by role."""
+        found = []
+        for role in self.roles or tuple(KeyRole):
+            wish = Wish(role) if self.roles else default_wish(role)
+            held = tuple(public_or_file(text) for text in self.held.get(role, ()))
+            count = 0 if held else wish.count
+            least = min(wish.threshold or 1, len(held) or count)
+            found.append(Wish(role, count=count, held=held, threshold=self.thresholds.get(role, least)))
+        return found
+
+
+def make_keys(
+    folder: Path, *, development: bool, passphrase_env: str | None = None, content: Folder | None = None
+) -> KeyRing:
+    """A new key folder. Keys are encrypted, unless they are for development and no passphrase is named.
+
+    Raises KeyRingExistsError, KeyRingError, PassphraseNeededError, KeyTwoRolesError, KeyThresholdError.
+    """
+    content = content or Folder()
+    secret = passphrase(passphrase_env) if development else new_passphrase(passphrase_env)
+    platforms = content.platforms
+    if platforms is None:
+        platforms = () if content.roles else sorted(load_platforms(platforms_folder()).profiles)
     return init_keys(
-        folder, SystemClock(), list(KeyRole), development=development, passphrase=passphrase(passphrase_env)
+        folder, SystemClock(), content.wishes(), development=development, passphrase=secret, platforms=platforms
     )
 
 
@@ -30,16 +70,22 @@ def sign_document(kind: str, path: Path, keys: Path, passphrase_env: str | None 
     """Sign a file; gives the signature's path and the public key. Raises InputError subclasses."""
     payload_type, role = _KINDS[kind]
     data = read_file(path, kind)
-    signer = load_keyring(keys).signer(role, passphrase(passphrase_env))
+    ring = load_keyring(keys)
+    signer = ring.signer(role, unlock(ring, passphrase_env))
     written = path.with_name(path.name + ".sig")
     _write(written, sign_dsse(data, payload_type, signer))
     return written, signer.public
 
 
-def approve_bundle(bundle: str, note: str, keys: Path, out: Path, passphrase_env: str | None = None) -> str:
-    """Sign a person's yes to the bundle with this digest; gives the public key. Raises InputError subclasses."""
+def approve_bundle(
+    bundle: str, note: str, keys: Path, out: Path, passphrase_env: str | None = None, as_role: KeyRole | None = None
+) -> str:
+    """Sign a person's yes to the bundle with this digest; gives the public key. Without ``as_role`` the folder's
+    approver key signs, or its safety key where it has no other. Raises InputError subclasses."""
     approval = Approval(Digest.parse(bundle), note)
-    signer = load_keyring(keys).signer(KeyRole.SAFETY, passphrase(passphrase_env))
+    ring = load_keyring(keys)
+    role = KeyRole.APPROVER if ring.has(KeyRole.APPROVER) else KeyRole.SAFETY
+    signer = ring.signer(as_role or role, unlock(ring, passphrase_env))
     _write(out, sign_dsse(documents.encode(approval), APPROVAL_TYPE, signer))
     return signer.public
 
@@ -53,23 +99,12 @@ def _write(path: Path, data: bytes) -> None:
         ) from problem
 
 
-def passphrase(variable: str | None) -> bytes | None:
-    """A passphrase out of an environment variable. Raises InputError if it is named and not set."""
-    if variable is None:
-        return None
-    value = os.environ.get(variable)
-    if not value:
-        raise InputError(
-            f"the environment variable {variable} is not set",
-            why="it should hold the passphrase of the keys",
-            next=f"set {variable}, or leave out --passphrase-env for keys without one",
-        )
-    return value.encode()
-
-
 def _development_keys(folder: Path) -> KeyRing:
     if folder.exists():
-        return load_keyring(folder)
+        ring = load_keyring(folder)
+        # A folder that an earlier nwmctl has made lacks the roles that came later.
+        missing = [default_wish(role) for role in KeyRole if not ring.has(role)]
+        return add_keys(ring, SystemClock(), missing) if missing else ring
     try:
         return make_keys(folder, development=True)
     except (KeyRingError, KeyRingExistsError):
@@ -99,6 +134,6 @@ def deployment_keys(settings: Settings, *, virtual: bool) -> KeyRing:
         raise KeysNeededError(
             "these are development keys, and the release goes to a real fleet",
             why="development keys were made without protection",
-            next="make keys with `nwmctl keys init FOLDER --passphrase-env VARIABLE`",
+            next="make keys with `nwmctl keys init FOLDER`",
         )
     return ring

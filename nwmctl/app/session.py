@@ -21,8 +21,9 @@ from nwmctl.app.clock import SystemClock, system_sleep
 from nwmctl.app.compose import Parts, build_steps, release_content
 from nwmctl.app.engine import Engine, RunReport
 from nwmctl.app.fleets import fleet_database, inventory_path
-from nwmctl.app.keys import deployment_keys, passphrase
+from nwmctl.app.keys import deployment_keys
 from nwmctl.app.local import keep_virtual_fleet
+from nwmctl.app.passphrases import passphrase, unlock
 from nwmctl.app.project import Project, load_project
 from nwmctl.app.settings import Settings
 from nwmctl.domain.bundle import BundleKind
@@ -145,12 +146,14 @@ def open_session(
     approvals: Sequence[Path] = (),
     passphrase_env: str | None = None,
     dry_run: bool = False,
+    ask: bool = False,
     search: SearchOrder | None = None,
 ) -> Iterator[Session]:
     """Read and check everything that the release names, then lock the workspace.
 
     Raises before anything is changed if an input is wrong. For a dry run, a workspace or development keys that are not
-    there yet are made in a temporary folder, so that nothing of it stays.
+    there yet are made in a temporary folder, so that nothing of it stays. With ``ask`` the passphrase of encrypted
+    keys is asked for where no variable holds it and a person sits at a terminal.
     """
     project = load_project(path, settings.platforms)
     with ExitStack() as stack:
@@ -161,7 +164,7 @@ def open_session(
         workspace.store().sweep()
         _refuse_full_disk(workspace)
         keys = deployment_keys(settings, virtual=project.release.fleet.virtual)
-        secret = passphrase(passphrase_env)
+        secret = unlock(keys, passphrase_env) if ask else passphrase(passphrase_env)
         database = stack.enter_context(fleet_database(workspace))
         parts = Parts(
             project,

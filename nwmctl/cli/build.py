@@ -142,7 +142,7 @@ def _until(
     purpose = f"nwmctl {'bundle' if until is StepName.SIGN else until} {release.name}"
     with open_session(
         settings, release, purpose, approvals=approvals or (), passphrase_env=passphrase_env,
-        search=search_order(search),
+        ask=until in (StepName.SIGN, StepName.STAGE, StepName.PUBLISH), search=search_order(search),
     ) as session:  # fmt: skip
         request = RunRequest(until, tuple(only or ()), junit, out, tuple(parts or ()), purpose, as_json, explain)
         run_until(session, request)

@@ -62,7 +62,7 @@ def deploy(
     purpose = f"nwmctl deploy {path.name}"
     with open_session(
         settings, path, purpose, approvals=approval or (), passphrase_env=passphrase_env, dry_run=dry_run,
-        search=search_order(search),
+        ask=not dry_run, search=search_order(search),
     ) as session:  # fmt: skip
         plan = session.plan()
         if dry_run:

@@ -24,7 +24,12 @@ def doctor(workspace: WorkspaceOption = None, keys: KeysOption = None, json_: Js
         table.add_column()
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
-        marks = {Health.OK: "[green]✓[/]", Health.OPTIONAL: "[yellow]–[/]", Health.PROBLEM: "[red]✗[/]"}
+        marks = {
+            Health.OK: "[green]✓[/]",
+            Health.WARNING: "[yellow]![/]",
+            Health.OPTIONAL: "[yellow]–[/]",
+            Health.PROBLEM: "[red]✗[/]",
+        }
         group = ""
         for finding in findings:
             if finding.group != group:

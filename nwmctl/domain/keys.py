@@ -137,3 +137,10 @@ class RootSignature:
     root: Digest
     key: str
     signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootSignatures:
+    """What a holder of root keys gives out after signing: a signature for each key in the holder's hands."""
+
+    signatures: tuple[RootSignature, ...]

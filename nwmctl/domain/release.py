@@ -108,10 +108,9 @@ class Trust:
     approver_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        named = [*set(self.model_keys), *set(self.safety_keys), *set(self.approver_keys)]
-        for key in named:
-            if named.count(key) > 1:
-                raise ValueError(f"the key {key} is trusted for two roles; one key has one role")
+        for key in self.approver_keys:
+            if key in (*self.model_keys, *self.safety_keys):
+                raise ValueError(f"the approver's key {key} has another role too; one key has one role")
 
 
 @dataclass(frozen=True, slots=True)

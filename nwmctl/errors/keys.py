@@ -47,3 +47,7 @@ class RootChainError(ConflictError):
 
 class DelegationScopeError(VerificationError):
     """A delegated list names a bundle that its keys may not speak for."""
+
+
+class RepositoryEmptyError(MissingError):
+    """Nothing was published from this workspace yet, so there is nothing to renew."""

@@ -16,7 +16,7 @@ from nwmctl.domain.certificate import BundlePapers, Certificate, CertificationRe
 from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.judge import DriveLog, JudgeEvidence, JudgeRequest
-from nwmctl.domain.keys import KeyRingDocument
+from nwmctl.domain.keys import KeyRingDocument, RootSignatures
 from nwmctl.domain.model import ModelCard, ModelOrigin
 from nwmctl.domain.platform import Catalogue, PlatformProfile
 from nwmctl.domain.policy import Policy
@@ -67,6 +67,7 @@ SCHEMAS: dict[type, Schema] = {
     BundleManifest: Schema("nwmctl.bundle", 1),
     BundleResult: Schema("nwmctl.bundle-result", 1),
     KeyRingDocument: Schema("nwmctl.keyring", 1),
+    RootSignatures: Schema("nwmctl.root-signatures", 1),
     ChassisAdaptation: Schema("nwmctl.chassis", 1),
     BundleTarget: Schema("nwmctl.bundle-target", 1),
     SigningRequest: Schema("nwmctl.signing-request", 1),

@@ -20,6 +20,7 @@ from nwmctl.domain.release import Release
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.train import BundleFile, BundleResult, TrainSpec, check_train
 from nwmctl.domain.work import StageWork, StepName
+from nwmctl.fleet.manifests import highest_reported
 from nwmctl.fleet.releases import claim_sequence
 from nwmctl.formats import canonical, documents
 from nwmctl.publishing.mirrors import MirrorSession, open_mirror
@@ -32,7 +33,16 @@ from nwmctl.trust.current import as_publication, needs_renewal, state_files
 from nwmctl.trust.dossier import by_name, expect_leaf, expect_release, open_certificate, read_dossier
 from nwmctl.trust.keys import KeyRing
 from nwmctl.trust.metadata import ListedBundle
-from nwmctl.trust.repository import Publication, add_targets, create_repository, listed_bundles, read_state
+from nwmctl.trust.repository import (
+    Publication,
+    add_targets,
+    create_repository,
+    is_behind,
+    is_below,
+    listed_bundles,
+    read_state,
+)
+from nwmctl.trust.uptane_image import ReferenceImage, reference_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,14 @@ def load_repository(folder: Path) -> Publication | None:
     return as_publication(state) if state else None
 
 
+def save_repository(folder: Path, publication: Publication) -> None:
+    """Keep a publication as the repository's own state, its timestamp last."""
+    for path, data in state_files(publication).items():
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, data)
+
+
 @dataclass(frozen=True, slots=True)
 class _Stage:
     store: ContentStore
@@ -146,12 +164,16 @@ class _Stage:
             if name.startswith("swu:")
         ]
         check_train(TrainSpec.of(release, inputs["policy"]), bundle_results(bundles, release))
+        dossier = self._dossier(inputs["dossier"], bundles, now)
         # Every mirror is opened before anything is claimed or signed: one that cannot be used changes nothing.
         with setting.mirrors() as mirrors:
             claim_sequence(setting.database, release, setting.content)
             publication = self._publication([bundle.listed for bundle in bundles])
+            reference = self._reference(publication)
             files = [
                 *(StagedFile(b.listed.path, b.path, b.contents.digest, b.contents.size) for b in bundles),
+                dossier,
+                *(StagedFile.of_bytes(path, data) for path, data in reference.files.items()),
                 *(StagedFile.of_bytes(path, data) for path, data in publication.files.items()),
             ]
             report = stage(
@@ -161,14 +183,12 @@ class _Stage:
             {
                 "bundles": [
                     {"name": b.listed.name, "path": b.listed.path, "swu": str(b.contents.digest)} for b in bundles
-        dossier = self._dossier(inputs["dossier"], bundles, now)
                 ],
                 "timestamp": str(digest_bytes(publication.timestamp)),
             }
         )
         outputs = {
             "staged": self.store.put_bytes(receipt),
-                dossier,
             "timestamp": self.store.put_bytes(publication.timestamp),
         }
         return Outcome(
@@ -177,25 +197,11 @@ class _Stage:
                 "mirrors": len(release.mirrors),
                 "files_uploaded": len(report.uploaded),
                 "files_already_there": len(report.verified),
+                "reference_dialect": reference.why_not or "signed",
                 "size": report.sent_bytes,
             },
         )
 
-    def _publication(self, wanted: list[ListedBundle]) -> Publication:
-        """Metadata that list the bundles: the kept ones if they do already, so that repeating changes nothing."""
-        setting = self.setting
-        kept = load_repository(setting.repository)
-        if kept is None:
-            kept = create_repository(setting.keys, setting.clock, setting.passphrase)
-        known = listed_bundles(kept.state, setting.keys)
-        if set(wanted) <= set(known) and not needs_renewal(kept.state, setting.clock.now_us()):
-            return kept
-        new = add_targets(kept.state, wanted, setting.keys, setting.clock, setting.passphrase)
-        for path, data in state_files(new).items():
-            place = setting.repository / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(place, data)
-        return new
     def _dossier(self, digest: Digest, bundles: list[SignedBundle], now_us: int) -> StagedFile:
         """The release's dossier as a file beside the bundles, if it certifies every one of them."""
         setting, data = self.setting, self.store.read(digest)
@@ -208,6 +214,35 @@ class _Stage:
         name = dossier_name(setting.release.name, setting.release.sequence)
         return StagedFile.of_bytes(f"targets/{digest.hex}.{name}", data)
 
+    def _publication(self, wanted: list[ListedBundle]) -> Publication:
+        """Metadata that list the bundles: the kept ones if they do already, so that repeating changes nothing."""
+        setting = self.setting
+        kept = load_repository(setting.repository)
+        if kept is None:
+            kept = create_repository(setting.keys, setting.clock, setting.passphrase)
+        known = listed_bundles(kept.state, setting.keys)
+        reported = highest_reported(setting.database.reader)
+        current = not needs_renewal(kept.state, setting.clock.now_us()) and not is_behind(kept.state, setting.keys)
+        if set(wanted) <= set(known) and current and not is_below(kept.state, reported):
+            return kept
+        new = add_targets(kept.state, wanted, setting.keys, setting.clock, setting.passphrase, reported=reported)
+        save_repository(setting.repository, new)
+        return new
+
+    def _reference(self, publication: Publication) -> ReferenceImage:
+        """The same metadata for clients of the reference dialect; kept, since its roots cannot be made twice."""
+        setting = self.setting
+
+        def kept(path: str) -> bytes | None:
+            place = setting.repository / path
+            return place.read_bytes() if place.exists() else None
+
+        made = reference_image(publication.state, setting.keys, kept, setting.passphrase)
+        for path, data in made.files.items():
+            place = setting.repository / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, data)
+        return made
 
 
 def stage_step(store: ContentStore, setting: StageSetting) -> Step[StageWork]:

@@ -125,9 +125,16 @@ def rotate_keys(ring: KeyRing, clock: Clock, wish: Wish, passphrase: bytes | Non
     return add_keys(KeyRing(ring.folder, replace(ring.document, keys=retired)), clock, [wish], passphrase)
 
 
-def revoke_key(ring: KeyRing, public: str) -> KeyRing:
-    """The ring with a key declared lost or stolen; nothing opens it any more. Raises KeyUnknownError, KeyRingError."""
-    if all(entry.public != public for entry in ring.document.keys):
+def revoke_key(
+    ring: KeyRing, clock: Clock, public: str, held: tuple[str, ...] = (), passphrase: bytes | None = None
+) -> KeyRing:
+    """The ring with a key declared lost or stolen; nothing opens it any more. ``held`` are keys of others in its
+    place; without them, a new one is made here if the role would have fewer than its threshold.
+
+    Raises KeyUnknownError and what ``add_keys`` raises; then nothing has changed.
+    """
+    lost = next((entry for entry in ring.document.keys if entry.public == public), None)
+    if lost is None:
         raise KeyUnknownError(
             f"no key of {ring.folder.name} is '{public[:80]}'",
             why=f"it names {len(ring.document.keys)} keys, none with this public part",
@@ -136,10 +143,10 @@ def revoke_key(ring: KeyRing, public: str) -> KeyRing:
     keys = tuple(
         replace(entry, state=KeyState.REVOKED) if entry.public == public else entry for entry in ring.document.keys
     )
-    try:
-        return _saved(KeyRing(ring.folder, replace(ring.document, keys=keys)))
-    except OSError as problem:
-        raise _unwritable(ring.folder, problem) from problem
+    revoked = KeyRing(ring.folder, replace(ring.document, keys=keys))
+    short = len(revoked.document.active(lost.role, lost.platform)) < ring.threshold(lost.role, lost.platform)
+    wish = Wish(lost.role, lost.platform, count=int(short and not held), held=held)
+    return add_keys(revoked, clock, [wish], passphrase)
 
 
 def keep_root(ring: KeyRing, root: bytes, version: int) -> Path:

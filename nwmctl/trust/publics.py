@@ -1,12 +1,12 @@
 """Public keys as text, and what they verify: ``ed25519:<hex>`` and ``ecdsa-p256:<hex of the compressed point>``.
 
-Ed25519 is what nwmctl makes; ECDSA is what most hardware modules and key services can do. Holds no private key, reads
-no file.
+Ed25519 is what nwmctl makes; ECDSA is what most hardware modules and key services can do. Holds no private key.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nwmctl.errors import PublicKeyError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ED25519 = "ed25519"
 ECDSA = "ecdsa-p256"
+_MAX_FILE = 1 << 16
 _ED25519 = re.compile(r"ed25519:([0-9a-f]{64})\Z")
 _ECDSA = re.compile(r"ecdsa-p256:(0[23][0-9a-f]{64})\Z")
 
@@ -56,6 +57,21 @@ def public_text(pem: bytes) -> str:
             return f"{ECDSA}:{key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex()}"
         case _:
             raise _malformed("this file")
+
+
+def public_or_file(text: str) -> str:
+    """A public key from its text, from a ``.pub`` file or from a PEM file. Raises PublicKeyError."""
+    path = Path(text)
+    if not path.is_file():
+        parse_public(text)
+        return text
+    with path.open("rb") as file:
+        data = file.read(_MAX_FILE)
+    if data.lstrip().startswith(b"-----BEGIN"):
+        return public_text(data)
+    public = data.decode("utf-8", "replace").strip()
+    parse_public(public)
+    return public
 
 
 def verify_signature(public: str, signature: bytes, data: bytes) -> bool:

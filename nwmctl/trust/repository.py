@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nwmctl.domain.clock import Clock
@@ -29,6 +30,7 @@ from nwmctl.trust.metadata import (
     format_error,
     listed,
     moment,
+    next_version,
     translated,
     versioned,
 )
@@ -122,8 +124,11 @@ def add_targets(
     passphrase: bytes | None = None,
     *,
     bins_from: int = delegations.BINS_FROM,
+    reported: Mapping[str, int] = MappingProxyType({}),
 ) -> Publication:
     """Metadata that list ``bundles`` too; without any it only renews what would expire and takes over new keys.
+
+    ``reported``: role -> the highest version that a vehicle has seen; what is signed lies above it.
 
     Raises SequenceTakenError for a name, or a platform's sequence, that already stands for other content; and for
     ``previous`` MetadataFormatError, MetadataSignatureError.
@@ -146,7 +151,7 @@ def add_targets(
         changed.add(home)
     changed |= delegations.split(state.lists, bins_from)
     delegations.hand_on(state.targets, state.lists, changed)
-    return _publish(state, _Pen(keyring, clock, passphrase), changed - {"targets"})
+    return _publish(state, _Pen(keyring, clock, passphrase), changed - {"targets"}, reported)
 
 
 def rotate_keys(
@@ -168,6 +173,15 @@ def rotate_keys(
 def listed_bundles(state: MetadataSet, keyring: KeyRing) -> tuple[ListedBundle, ...]:
     """What a verified state lists, by name. Raises MetadataFormatError, MetadataSignatureError."""
     return tuple(bundle for _, bundle in sorted(_listed(_open(state, keyring)).items()))
+
+
+def is_behind(state: MetadataSet, keyring: KeyRing) -> bool:
+    """Whether the ring has a newer root, or other keys for a platform's list, than a verified state.
+
+    Raises MetadataFormatError, MetadataSignatureError.
+    """
+    opened = _open(state, keyring)
+    return len(opened.roots) > len(state.roots) or bool(delegations.delegate(opened.targets, opened.lists, keyring))
 
 
 def read_state(fetch: Fetch) -> MetadataSet | None:
@@ -257,20 +271,32 @@ def _refuse_other_content(bundle: ListedBundle, known: Mapping[str, ListedBundle
             )
 
 
-def _publish(state: _Open, pen: _Pen, changed: set[str]) -> Publication:
+def is_below(state: MetadataSet, reported: Mapping[str, int]) -> bool:
+    """Whether a vehicle has seen a higher version of a part than ``state`` has: then it is out of a backup."""
+    from tuf.api.metadata import Metadata
+
+    parts = {"targets": state.targets, "snapshot": state.snapshot, "timestamp": state.timestamp, **state.delegated}
+    with translated():
+        return any(Metadata.from_bytes(data).signed.version < reported.get(name, 0) for name, data in parts.items())
+
+
+def _publish(
+    state: _Open, pen: _Pen, changed: set[str], reported: Mapping[str, int] = MappingProxyType({})
+) -> Publication:
     from tuf.api.metadata import MetaFile
 
     root = state.root.signed
     for name, metadata in state.lists.items():
-        if name in changed or _half_gone(metadata, pen.clock.now_us()):
-            metadata.signed.version += 1
+        seen = reported.get(name, 0)
+        if name in changed or _half_gone(metadata, pen.clock.now_us()) or metadata.signed.version < seen:
+            metadata.signed.version = next_version(metadata.signed.version, seen)
             keys, threshold = delegations.signing_keys(name, state.targets, state.lists)
             pen.seal(metadata, KeyRole.TARGETS, _texts(state.targets, keys), threshold, name)
             state.bytes_of[name] = metadata.to_bytes()
         state.snapshot.signed.meta[f"{name}.json"] = MetaFile(metadata.signed.version)
     top: tuple[Metadata[Any], ...] = (state.targets, state.snapshot, state.timestamp)
     for role, part in zip(ROLES[1:], top, strict=True):
-        part.signed.version += 1
+        part.signed.version = next_version(part.signed.version, reported.get(str(role), 0))
         state.snapshot.signed.meta["targets.json"].version = state.targets.signed.version
         state.timestamp.signed.snapshot_meta.version = state.snapshot.signed.version
         named = root.roles[str(role)]

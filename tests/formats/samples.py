@@ -23,7 +23,7 @@ from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
 from nwmctl.domain.homologation import MarketApproval
 from nwmctl.domain.judge import Case, DriveLog, JudgeEvidence, JudgeRequest, JudgeSource
-from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole
+from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole, KeyState, RoleThreshold, RootSignature, RootSignatures
 from nwmctl.domain.measurement import Latency
 from nwmctl.domain.model import (
     Channel,
@@ -206,8 +206,14 @@ SAMPLES: tuple[object, ...] = (
         (BundleFile(BundleKind.RELEASE, "nwm-9.swu", digest("swu"), 10, 20, digest("m"), digest("card")),),
     ),
     KeyRingDocument(
-        True, 1_700_000_000_000_000, (KeyEntry(KeyRole.RELEASE, "file:a.pem", "rsa3072:0", "a.crt", "b.crt"),)
+        True, 1_700_000_000_000_000,
+        (
+            KeyEntry(KeyRole.RELEASE, "file:a.pem", "rsa3072:0", "a.crt", "b.crt"),
+            KeyEntry(KeyRole.TARGETS, "hsm:2?label=nt9", "ed25519:00", platform="nt9", state=KeyState.RETIRED),
+        ),
+        (RoleThreshold(KeyRole.ROOT, 2),),
     ),
+    RootSignatures((RootSignature(digest("root"), _KEY, "00"),)),
     adaptation("et9", "nt9", CHASSIS, replace(own_limits(CHASSIS), deceleration=figure(5.0, "m/s2"))),
     SigningRequest(
         "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret"

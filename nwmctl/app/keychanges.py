@@ -1,0 +1,132 @@
+"""A key folder's life: what it holds and until when, new keys for a role, keys declared lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.app.ceremony import NextRoot, follow
+from nwmctl.app.clock import SystemClock
+from nwmctl.app.passphrases import unlock
+from nwmctl.domain.keys import KeyEntry, KeyRole
+from nwmctl.trust.expiry import Expiry, ExpiryState, ring_expiries
+from nwmctl.trust.keyfolder import Wish, revoke_key, rotate_keys
+from nwmctl.trust.keys import KeyRing, load_keyring
+from nwmctl.trust.publics import public_or_file
+
+_PINNED = frozenset({KeyRole.SAFETY, KeyRole.MODEL, KeyRole.APPROVER})
+"""Roles whose public keys stand in releases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Something that expires, and how near the end is."""
+
+    expiry: Expiry
+    state: ExpiryState
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A key folder as a person sees it. ``root`` is the newest finished version, 0 before the first."""
+
+    ring: KeyRing
+    root: int
+    pending: bool
+    """Whether the folder's keys differ from what its newest root names: the next root is still to be finished."""
+    watched: tuple[Watched, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a rotation or a revocation did, and what is still to be done by persons."""
+
+    ring: KeyRing
+    new: tuple[KeyEntry, ...]
+    root: NextRoot | None
+    todo: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeys:
+    """What takes the place of a role's keys: ``count`` new ones made here, others' (``held``), or those behind URIs,
+    each with its public key in ``held`` at the same place."""
+
+    count: int | None = None
+    threshold: int | None = None
+    held: Sequence[str] = ()
+    uris: Sequence[str] = ()
+
+    def wish(self, role: KeyRole, platform: str, now: int) -> Wish:
+        """The same as the key folder wants it; ``now`` is how many keys the role has."""
+        publics = tuple(public_or_file(text) for text in self.held)
+        reached = tuple(zip(self.uris, publics, strict=False))
+        count = self.count if self.count is not None else (0 if publics else max(now, 1))
+        return Wish(role, platform, count, publics[len(reached) :], reached, self.threshold)
+
+
+def list_keys(folder: Path) -> Listing:
+    """What a key folder holds. Raises KeyRingError, RootDraftError."""
+    from nwmctl.app.ceremony import names_ring
+
+    ring = load_keyring(folder)
+    roots = ring.roots()
+    return Listing(ring, len(roots), bool(roots) and not names_ring(roots[-1], ring), watch(ring))
+
+
+def watch(ring: KeyRing) -> tuple[Watched, ...]:
+    """Everything of a ring that expires. Raises KeyRingError, RootDraftError."""
+    now_us = SystemClock().now_us()
+    return tuple(Watched(expiry, expiry.state(now_us)) for expiry in ring_expiries(ring))
+
+
+def rotate(folder: Path, role: KeyRole, platform: str, new: NewKeys, passphrase_env: str | None = None) -> Change:
+    """New keys for a role; the next root too, if this folder can sign it. Raises key errors; then nothing changed."""
+    ring = load_keyring(folder)
+    secret = unlock(ring, passphrase_env)
+    _refuse_half(new)
+    now = len(ring.document.active(role, platform))
+    return _changed(ring, rotate_keys(ring, SystemClock(), new.wish(role, platform, now), secret), secret)
+
+
+def revoke(folder: Path, public: str, held: Sequence[str] = (), passphrase_env: str | None = None) -> Change:
+    """Declare a key lost or stolen. Raises KeyUnknownError and key errors; then nothing changed."""
+    ring = load_keyring(folder)
+    secret = unlock(ring, passphrase_env)
+    publics = tuple(public_or_file(text) for text in held)
+    return _changed(ring, revoke_key(ring, SystemClock(), public_or_file(public), publics, secret), secret)
+
+
+def _changed(before: KeyRing, after: KeyRing, secret: bytes | None) -> Change:
+    known = {entry.public for entry in before.document.keys}
+    new = tuple(entry for entry in after.document.keys if entry.public not in known)
+    states = {entry.public: entry.state for entry in before.document.keys}
+    touched = {e.role for e in after.document.keys if states.get(e.public) is not e.state}
+    root = follow(after, secret)
+    todo = []
+    if root is not None and not root.finished:
+        todo.append(f"have the root's holders sign {root.path.name}: `nwmctl keys ceremony sign`, then `... finish`")
+    if root is not None or KeyRole.TARGETS in touched:
+        todo.append("publish what is new: `nwmctl keys refresh RELEASE`")
+    if touched & _PINNED:
+        todo.append("put the new public keys under 'trust:' in your releases, and remove the old ones")
+    if KeyRole.RELEASE in touched:
+        todo.append(
+            "publish under a higher sequence: bundles of the old certificate stay valid until it expires, and vehicles "
+            "hear of a stolen one only from the repository, which then lists other bundles"
+        )
+    if touched & {KeyRole.DIRECTOR, KeyRole.DIRECTOR_ROOT}:
+        todo.append("the gateway's director takes the new keys over when it is started again")
+    return Change(after, new, root, tuple(todo))
+
+
+def _refuse_half(new: NewKeys) -> None:
+    from nwmctl.errors import SignerUriError
+
+    if len(new.uris) > len(new.held):
+        raise SignerUriError(
+            "a URI without its public key",
+            why="whether the right key answers is known only from its public part",
+            next="give --public KEY for each --uri, in the same order",
+        )

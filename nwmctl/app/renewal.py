@@ -1,0 +1,81 @@
+"""Renews a repository's metadata before they expire, takes new keys over, and says what only persons can renew.
+
+The workspace's own copy is signed anew and kept first; the mirrors then get the versioned files and, last of all, the
+timestamp: an interrupted renewal is completed by repeating it. Bundles are not signed again here: their certificate is
+part of their bytes, so a fresh signature is a new publication under a higher sequence.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from nwmctl.app.clock import SystemClock
+from nwmctl.app.keychanges import Watched, watch
+from nwmctl.app.keys import deployment_keys
+from nwmctl.app.passphrases import unlock
+from nwmctl.app.project import load_project
+from nwmctl.app.settings import Settings
+from nwmctl.errors import RepositoryEmptyError
+from nwmctl.publishing.mirrors import open_mirror
+from nwmctl.publishing.stage import StagedFile, stage
+from nwmctl.publishing.train import publish
+from nwmctl.steps.stage import load_repository, save_repository
+from nwmctl.trust.current import needs_renewal
+from nwmctl.trust.expiry import repository_expiries
+from nwmctl.trust.metadata import TIMESTAMP_PATH
+from nwmctl.trust.repository import Publication, add_targets, is_behind
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """``renewed``: whether anything was signed; ``mirrors`` those that got a timestamp now; ``watched`` every expiry
+    of repository and keys as they are now."""
+
+    renewed: bool
+    mirrors: tuple[str, ...]
+    watched: tuple[Watched, ...]
+
+
+def refresh(settings: Settings, release: Path, *, force: bool = False, passphrase_env: str | None = None) -> Renewal:
+    """Renew the metadata of the workspace's repository and publish them to the release's mirrors.
+
+    Signs only what is past half of its life, or under keys that the ring has replaced (``force``: everything). Raises
+    RepositoryEmptyError, MetadataSignatureError, key errors and what the mirrors raise.
+    """
+    project = load_project(release, settings.platforms)
+    clock = SystemClock()
+    with ExitStack() as stack:
+        workspace = settings.open()
+        stack.enter_context(workspace.locked("nwmctl keys refresh"))
+        ring = deployment_keys(settings, virtual=project.release.fleet.virtual)
+        kept = load_repository(workspace.repository)
+        if kept is None:
+            raise RepositoryEmptyError(
+                "there are no metadata to renew",
+                why=f"nothing was published from the workspace {workspace.root} yet",
+                next="name the workspace that publishes with --workspace, or publish a release first",
+            )
+        renew = force or needs_renewal(kept.state, clock.now_us()) or is_behind(kept.state, ring)
+        if renew:
+            kept = add_targets(kept.state, [], ring, clock, unlock(ring, passphrase_env))
+            save_repository(workspace.repository, kept)
+        sessions = [stack.enter_context(open_mirror(mirror, workspace.root)) for mirror in project.release.mirrors]
+        stage([StagedFile.of_bytes(path, data) for path, data in kept.files.items()], sessions)
+        report = publish(sessions, kept.timestamp, TIMESTAMP_PATH)
+        return Renewal(renew, report.published, (*_of_repository(kept), *watch(ring)))
+
+
+def _of_repository(kept: Publication) -> tuple[Watched, ...]:
+    now_us = SystemClock().now_us()
+    return tuple(Watched(expiry, expiry.state(now_us)) for expiry in repository_expiries(kept.state))
+
+
+def watched_repository(folder: Path) -> tuple[Watched, ...]:
+    """Every expiry of the repository that is kept in ``folder``; nothing where there is none.
+
+    Raises MetadataFormatError.
+    """
+    kept = load_repository(folder)
+    return _of_repository(kept) if kept else ()

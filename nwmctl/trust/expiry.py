@@ -1,0 +1,103 @@
+"""What of a repository and of a key ring expires, and when somebody should be told. Pure but for the ring's files.
+
+Each thing is warned of long enough before: metadata that a machine renews by days, what persons must sign together or
+what old bundles hang on by half a year.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from nwmctl.domain.keys import KeyRole
+from nwmctl.errors import KeyRingError
+from nwmctl.trust.keys import KeyRing
+from nwmctl.trust.metadata import translated
+from nwmctl.trust.repository import MetadataSet
+
+_ROOT = "have the holders sign the next root: `nwmctl keys ceremony draft`, sign, finish; then `nwmctl keys refresh`"
+_LISTS = "nwmctl keys refresh RELEASE"
+_LEAF = (
+    "nwmctl keys rotate release, then publish under a higher sequence: swupdate refuses bundles of an expired "
+    "certificate, also those that were signed in time"
+)
+_AUTHORITY = "vehicles carry it: bring a new one to them with a bundle while this one holds"
+
+
+class ExpiryState(StrEnum):
+    """How near the end is."""
+
+    HOLDS = "holds"
+    SOON = "soon"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """One thing that expires; ``next`` is what then helps."""
+
+    name: str
+    expires_us: int
+    warn_us: int
+    next: str
+
+    def state(self, now_us: int) -> ExpiryState:
+        """How it is at a time."""
+        if now_us >= self.expires_us:
+            return ExpiryState.EXPIRED
+        return ExpiryState.SOON if now_us >= self.expires_us - self.warn_us else ExpiryState.HOLDS
+
+
+def repository_expiries(state: MetadataSet) -> tuple[Expiry, ...]:
+    """Of a repository's metadata. Raises MetadataFormatError."""
+    from tuf.api.metadata import Metadata
+
+    parts = [
+        ("root", state.roots[-1], timedelta(days=180), _ROOT),
+        ("targets", state.targets, timedelta(days=60), _LISTS),
+        *((name, data, timedelta(days=60), _LISTS) for name, data in state.delegated.items()),
+        ("snapshot", state.snapshot, timedelta(days=60), _LISTS),
+        ("timestamp", state.timestamp, timedelta(days=10), _LISTS),
+    ]
+    with translated():
+        return tuple(
+            Expiry(
+                f"repository: {name}",
+                int(Metadata.from_bytes(data).signed.expires.timestamp() * 1_000_000),
+                _us(before),
+                remedy,
+            )
+            for name, data, before, remedy in parts
+        )
+
+
+def ring_expiries(ring: KeyRing) -> tuple[Expiry, ...]:
+    """Of a key ring: its newest root and the release certificates. Raises KeyRingError, RootDraftError."""
+    from nwmctl.trust.roots import view_root
+
+    found = []
+    roots = ring.roots()
+    if roots:
+        view = view_root(roots[-1])
+        found.append(Expiry(f"root, version {view.version}", view.expires_us, _us(timedelta(days=180)), _ROOT))
+    if ring.has(KeyRole.RELEASE):
+        found.append(_certificate("release certificate", ring.certificate_pem(), timedelta(days=180), _LEAF))
+        found.append(_certificate("release authority", ring.ca_pem(), timedelta(days=365), _AUTHORITY))
+    return tuple(found)
+
+
+def _certificate(name: str, pem: bytes, before: timedelta, remedy: str) -> Expiry:
+    from cryptography import x509
+
+    try:
+        ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except ValueError as problem:
+        raise KeyRingError(
+            f"the {name} cannot be read", why=str(problem), next="restore the key folder from its backup"
+        ) from problem
+    return Expiry(name, int(ends.timestamp() * 1_000_000), _us(before), remedy)
+
+
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
