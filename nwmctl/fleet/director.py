@@ -21,8 +21,9 @@ from nwmctl.fleet.consequences import InstallMode, may_see
 from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
 from nwmctl.formats.uptane import Dialect, Directed, Direction, UseSlot, expiry_text
 from nwmctl.storage.database import Database, Reader, Row, Transaction, Value
-from nwmctl.trust.director import LIFETIME_US, RENEW_US, DirectorPool, DirectorSigner, Order, next_version
+from nwmctl.trust.director import LIFETIME_US, RENEW_US, DirectorPool, DirectorSigner, Order
 from nwmctl.trust.director_root import DirectorRoot
+from nwmctl.trust.metadata import next_version
 
 PAGE = 4_000
 _MINUTE_US = 60_000_000

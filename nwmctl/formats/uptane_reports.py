@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,8 @@ MAX_NOTE = 65_536
 METADATA_VERSIONS = "metadataVersions"
 DIRECTOR = "director"
 IMAGE = "image"
-_ROLES = ("root", "targets", "snapshot", "timestamp")
+MAX_ROLES = 64
+_ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,9 @@ def _versions(primary: Any) -> tuple[dict[str, int], dict[str, int]]:
     found = []
     for name in (DIRECTOR, IMAGE):
         versions = as_object(table.get(name, {}), name)
-        found.append({role: as_number(versions[role], role) for role in _ROLES if role in versions})
+        if len(versions) > MAX_ROLES or not all(_ROLE.match(role) for role in versions):
+            raise garbage(f"{name} holds more than {MAX_ROLES} roles, or one that has no plain name")
+        found.append({role: as_number(version, role) for role, version in versions.items()})
     return found[0], found[1]
 
 

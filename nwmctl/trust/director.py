@@ -1,9 +1,8 @@
 """Signs what the director says to each vehicle, one file per vehicle, by the hundred thousand.
 
 The cost is the signature: the text is put together from a template (``formats.uptane``), and worker processes sign,
-each of which opens the keys once. Order in, file out, in the same order. Invariant: ``next_version`` is above all that
-was signed and all that the vehicle has reported, so that a director that was restored from a backup is never below its
-vehicles. Decides nothing about who shall install what, and keeps nothing.
+each of which opens the keys once. Order in, file out, in the same order. Decides nothing about who shall install what,
+chooses no version, and keeps nothing.
 """
 
 from __future__ import annotations
@@ -122,11 +121,6 @@ class DirectorPool(AbstractContextManager["DirectorPool"]):
                 why=str(problem),
                 next="run the command again; what was signed before is kept",
             ) from problem
-
-
-def next_version(own: int, reported: int) -> int:
-    """The version of the next metadata: above the last one that was made and above any that a vehicle has seen."""
-    return max(own, reported) + 1
 
 
 # A worker process's own; nothing of it is shared.

@@ -72,6 +72,12 @@ def most_bytes(path: str) -> int:
     return {"root": MAX_ROOT, "snapshot": MAX_SNAPSHOT}.get(kind, MAX_TARGETS)
 
 
+def next_version(own: int, reported: int) -> int:
+    """The version of the next metadata: above the last one that was made and above any that a vehicle has seen, so
+    that whoever was restored from a backup is never below its vehicles."""
+    return max(own, reported) + 1
+
+
 def moment(at_us: int) -> datetime:
     """A time in microseconds since 1970 UTC, in whole seconds, as metadata hold it."""
     return datetime.fromtimestamp(at_us // 1_000_000, UTC)

@@ -29,10 +29,10 @@ from nwmctl.errors import (
     SequenceDisagreesError,
 )
 from nwmctl.formats.uptane import Dialect, Directed, Direction, UseSlot, ecu_identifiers, expiry_text
-from nwmctl.trust.director import DirectorKeys, DirectorPool, DirectorSigner, Order, next_version
+from nwmctl.trust.director import DirectorKeys, DirectorPool, DirectorSigner, Order
 from nwmctl.trust.director_root import DirectorRoot, is_current, next_root
 from nwmctl.trust.keys import KeyRing, init_keys
-from nwmctl.trust.metadata import ListedBundle
+from nwmctl.trust.metadata import ListedBundle, next_version
 from nwmctl.trust.uptane_client import DirectorState, VerifiedDirector, agree, refresh_director
 from tests.fakes import FakeClock
 from tests.formats import uptane_samples as samples

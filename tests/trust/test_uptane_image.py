@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from nwmctl.domain.keys import KeyEntry, KeyRole
+from nwmctl.errors import MetadataRollbackError
 from nwmctl.formats.uptane import HARDWARE_IDS
+from nwmctl.trust.client import TrustedState, refresh
+from nwmctl.trust.current import as_publication
 from nwmctl.trust.keys import KeyRing, init_keys
 from nwmctl.trust.metadata import ListedBundle
-from nwmctl.trust.repository import MetadataSet, add_targets, create_repository
+from nwmctl.trust.repository import MetadataSet, add_targets, create_repository, is_below
 from nwmctl.trust.uptane_image import reference_image
 from tests.formats.reference_client import _root, _verified
 from tests.trust.conftest import FixedClock
-from tests.trust.test_repository import ROLES, START, bundle
+from tests.trust.test_repository import ROLES, START, Mirror, bundle
 
 CLOCK = FixedClock(START)
 NOW = datetime.fromtimestamp(START / 1e6, UTC)
@@ -79,3 +82,32 @@ def _without_private(ring: KeyRing, role: KeyRole):  # type: ignore[no-untyped-d
         dataclasses.replace(entry, uri="") if entry.role is role else entry for entry in ring.document.keys
     )
     return dataclasses.replace(ring.document, keys=keys)
+
+
+def test_a_repository_out_of_a_backup_is_published_above_what_vehicles_have_seen(ring: KeyRing) -> None:
+    """The backup is one publication old; a vehicle that has seen the lost one follows the next one again."""
+    mirror, lost = Mirror(), Mirror()
+    backup = repository(ring, 1, 100)
+    for files in (mirror, lost):
+        files.publish(as_publication(backup))
+    newer = backup
+    for number in range(2, 6):
+        made = add_targets(newer, [bundle(sequence=number)], ring, CLOCK)
+        lost.publish(made)
+        newer = made.state
+    seen = refresh(TrustedState(backup.roots[0]), lost.fetch, START)
+    seen.resolve("nwm-2.5-nt2.0-5.swu")
+    assert seen.state.snapshot is not None
+    assert seen.state.timestamp is not None
+    snapshot = json.loads(seen.state.snapshot)["signed"]
+    reported = {name.removesuffix(".json"): about["version"] for name, about in snapshot["meta"].items()}
+    reported |= {"snapshot": snapshot["version"], "timestamp": json.loads(seen.state.timestamp)["signed"]["version"]}
+    assert is_below(backup, reported)
+    unaware = add_targets(backup, [bundle(sequence=9)], ring, CLOCK)
+    mirror.publish(unaware)
+    with pytest.raises(MetadataRollbackError):
+        refresh(seen.state, mirror.fetch, START)
+    aware = add_targets(backup, [bundle(sequence=9)], ring, CLOCK, reported=reported)
+    assert not is_below(aware.state, reported)
+    mirror.publish(aware)
+    assert refresh(seen.state, mirror.fetch, START).resolve("nwm-2.5-nt2.0-9.swu").about.sequence == 9
