@@ -65,6 +65,10 @@ class InterruptedByUserError(NwmError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class NotPublishedError(ConflictError):
+    """Something needs the published bundles of a release that has none yet."""
+
+
 class NoLocalFleetError(InputError):
     """A virtual fleet cannot be driven from this workspace."""
 

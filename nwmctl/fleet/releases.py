@@ -102,6 +102,12 @@ def enabled_bundle(reader: Reader, release_sequence: int, kind: BundleKind, plat
     return _bundle(row) if row else None
 
 
+def known_bundles(reader: Reader) -> tuple[EnabledBundle, ...]:
+    """The bundles of all releases, the oldest first."""
+    rows = reader.all(f"SELECT {_COLUMNS} FROM bundle ORDER BY sequence, platform, kind")
+    return tuple(_bundle(row) for row in rows)
+
+
 def _bundle(row: Row) -> EnabledBundle:
     kind, platform, sequence, model, filename, path, tuf_name, sha1, sha256, size, virtual_only = row
     names = (platform, sequence, model, filename, path, tuf_name)
