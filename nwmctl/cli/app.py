@@ -53,6 +53,8 @@ app.add_typer(delta.group, name="delta")
 def root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version."),
+app.command("evidence")(verify.evidence)
+app.command("drill")(drill.drill)
 ) -> None:
     if version:
         import nwmctl

@@ -12,7 +12,7 @@ from nwmctl.app import doctor
 from nwmctl.app.doctor import Finding, Health, examine
 from nwmctl.app.session import open_session
 from nwmctl.app.settings import Settings, load_settings
-from nwmctl.app.verify import verify_bundle
+from nwmctl.app.verify import VerifyOrder, verify
 from nwmctl.domain.step import StepState
 from nwmctl.domain.train import BUNDLE_RESULT_NAME, BundleResult, papers_name
 from nwmctl.errors import ExitCode, FileUnreadableError, KeysNeededError, VerificationError
@@ -115,13 +115,13 @@ def test_verify_without_an_authority_asks_for_one(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.delenv("NWMCTL_KEYS", raising=False)
     with pytest.raises(KeysNeededError, match="no release authority"):
-        verify_bundle(bundle(built), None, None)
+        verify(VerifyOrder(bundle(built)))
 
 
 def test_another_authority_is_not_believed(built: Place, tmp_path: Path) -> None:
     other = init_keys(tmp_path / "other", real_now(), [KeyRole.RELEASE], development=True)
     with pytest.raises(VerificationError):
-        verify_bundle(bundle(built), other.folder / "release-ca.crt", None)
+        verify(VerifyOrder(bundle(built), other.folder / "release-ca.crt"))
 
 
 @pytest.mark.parametrize("where", [0.1, 0.3, 0.6, 0.9])
@@ -145,7 +145,7 @@ def test_what_is_no_bundle_is_refused(built: Place, tmp_path: Path, data: bytes)
 def test_a_bundle_or_authority_that_is_not_there_is_named(built: Place, tmp_path: Path) -> None:
     assert "nowhere.swu" in built.run("verify", tmp_path / "nowhere.swu", "--json").json["what"]
     with pytest.raises(FileUnreadableError, match="nowhere"):
-        verify_bundle(bundle(built), tmp_path / "nowhere.pem", None)
+        verify(VerifyOrder(bundle(built), tmp_path / "nowhere.pem"))
     assert built.run("verify", tmp_path, "--json").code in (ExitCode.INPUT, ExitCode.VERIFICATION)
 
 
