@@ -54,7 +54,6 @@ def root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version."),
 app.command("evidence")(verify.evidence)
-app.command("drill")(drill.drill)
 ) -> None:
     if version:
         import nwmctl
