@@ -20,6 +20,7 @@ from typing import Any
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.parent import end_with_parent
+from nwmctl.app.passphrases import unlock
 from nwmctl.app.project import Project
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest
@@ -30,7 +31,8 @@ from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.storage.content import write_atomically
 from nwmctl.storage.database import Database
 from nwmctl.storage.workspace import Workspace
-from nwmctl.trust.keys import KeyRing
+from nwmctl.trust.director import DirectorKeys
+from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.vehicle.faults import FaultPlan
 from nwmctl.vehicle.record import VehicleRecord
 from nwmctl.vehicle.run import VehiclesConfig
@@ -159,6 +161,8 @@ def serve_gateway(
     mirror: str,
     *,
     controller: bool,
+    director_keys: Path | None = None,
+    passphrase_env: str | None = None,
     ready_file: Path | None = None,
     parent: int | None = None,
     announce: Callable[[Mapping[str, Any]], None] = lambda _: None,
@@ -168,7 +172,9 @@ def serve_gateway(
 
     if parent is not None:
         end_with_parent(parent)
-
+    director = None
+    if director_keys is not None:
+        director = DirectorKeys(director_keys, unlock(load_keyring(director_keys), passphrase_env))
     config = GatewayConfig(
         database=workspace.database,
         mirror=workspace.root / mirror,
@@ -177,6 +183,7 @@ def serve_gateway(
         ready_file=ready_file,
         controller=controller,
         tick_s=0.25,
+        director=director,
         announce=announce,
     )
     serve(config, SystemClock())

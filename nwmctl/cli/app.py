@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nwmctl.cli import build, delta, deploy, doctor, drive, fleet, judge, keys, platforms, runs, search, split, verify
+from nwmctl.cli import (
+    build,
+    delta,
+    deploy,
+    director,
+    doctor,
+    drive,
+    fleet,
+    judge,
+    keys,
+    platforms,
+    runs,
+    search,
+    split,
+    verify,
+)
 
 if TYPE_CHECKING:
     from nwmctl.errors import NwmError
@@ -45,6 +60,7 @@ app.add_typer(platforms.group, name="platforms")
 app.add_typer(fleet.fleet, name="fleet")
 app.add_typer(fleet.gateway, name="gateway")
 app.add_typer(keys.group, name="keys")
+app.add_typer(director.group, name="director")
 app.add_typer(judge.group, name="judge")
 app.add_typer(delta.group, name="delta")
 

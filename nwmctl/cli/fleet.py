@@ -210,12 +210,18 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8480,
     mirror: Annotated[str, typer.Option(help="Folder to serve, relative to the workspace.")] = "mirrors/local",
     controller: Annotated[bool, typer.Option(help="Advance campaigns from this process.")] = True,
+    director_keys: Annotated[
+        Path | None, typer.Option(help="Key folder of the director: sign its metadata when vehicles ask.")
+    ] = None,
+    passphrase_env: Annotated[
+        str | None, typer.Option("--passphrase-env", help="Environment variable that holds these keys' passphrase.")
+    ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write address and process here once ready.")] = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when the process of this id does.")] = None,
     workspace: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Serve vehicles (hawkBit DDI), files and status; advance campaigns."""
+    """Serve vehicles (hawkBit DDI, Uptane), files and status; advance campaigns."""
     from nwmctl.app.local import serve_gateway
 
     place = settings_of(workspace).open()
@@ -229,7 +235,16 @@ def serve(
             talk().print(f"gateway at {facts['url']}; Ctrl-C ends it", soft_wrap=True)
 
     serve_gateway(
-        place, host, port, mirror, controller=controller, ready_file=ready_file, parent=parent, announce=announce
+        place,
+        host,
+        port,
+        mirror,
+        controller=controller,
+        director_keys=director_keys,
+        passphrase_env=passphrase_env,
+        ready_file=ready_file,
+        parent=parent,
+        announce=announce,
     )
 
 
