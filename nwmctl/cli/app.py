@@ -17,6 +17,7 @@ from nwmctl.cli import (
     deploy,
     director,
     doctor,
+    drill,
     drive,
     fleet,
     judge,
@@ -52,6 +53,8 @@ app.command("stage")(build.stage)
 app.command("publish")(build.publish)
 app.command("rollback")(fleet.rollback)
 app.command("verify")(verify.verify)
+app.command("evidence")(verify.evidence)
+app.command("drill")(drill.drill)
 app.command("doctor")(doctor.doctor)
 app.add_typer(fleet.rollout, name="rollout")
 app.add_typer(runs.group, name="runs")
@@ -69,7 +72,6 @@ app.add_typer(delta.group, name="delta")
 def root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version."),
-app.command("evidence")(verify.evidence)
 ) -> None:
     if version:
         import nwmctl

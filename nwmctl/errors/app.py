@@ -91,3 +91,11 @@ class ArtifactUnreachableError(MissingError):
 
 class NotDrivableError(InputError):
     """A model wants to see or says something else than the simulator shows or takes."""
+
+
+class DrillNameError(InputError):
+    """There is no attack of that name."""
+
+
+class DrillFailedError(VerificationError):
+    """The vehicle client did not refuse an attack of a drill, or not with the refusal that is due."""

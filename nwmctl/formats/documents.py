@@ -14,6 +14,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.bundle import BundleManifest, BundleTarget
 from nwmctl.domain.certificate import BundlePapers, Certificate, CertificationRequest, Dossier
 from nwmctl.domain.chassis import ChassisAdaptation
+from nwmctl.domain.drill import DrillReport
 from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.judge import DriveLog, JudgeEvidence, JudgeRequest
 from nwmctl.domain.keys import KeyRingDocument, RootSignatures
@@ -83,6 +84,7 @@ SCHEMAS: dict[type, Schema] = {
     SearchReport: Schema("nwmctl.search-report", 1),
     Ranked: Schema("nwmctl.ranked-recipes", 1),
     RecipeFile: Schema("nwmctl.recipes", 1),
+    DrillReport: Schema("nwmctl.drill-report", 1),
     ModelOrigin: Schema("nwmctl.model-origin", 1),
     BundlePapers: Schema("nwmctl.bundle-papers", 1),
     CertificationRequest: Schema("nwmctl.certification-request", 1),

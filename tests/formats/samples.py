@@ -19,11 +19,20 @@ from nwmctl.domain.certificate import (
 )
 from nwmctl.domain.chassis import Chassis, adaptation, own_limits
 from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.drill import Cell, Client, Counterparty, DrillReport, Holds, Outcome, Threat
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
 from nwmctl.domain.homologation import MarketApproval
 from nwmctl.domain.judge import Case, DriveLog, JudgeEvidence, JudgeRequest, JudgeSource
-from nwmctl.domain.keys import KeyEntry, KeyRingDocument, KeyRole, KeyState, RoleThreshold, RootSignature, RootSignatures
+from nwmctl.domain.keys import (
+    KeyEntry,
+    KeyRingDocument,
+    KeyRole,
+    KeyState,
+    RoleThreshold,
+    RootSignature,
+    RootSignatures,
+)
 from nwmctl.domain.measurement import Latency
 from nwmctl.domain.model import (
     Channel,
@@ -112,6 +121,16 @@ SAMPLES: tuple[object, ...] = (
     ),
     _RANKED,
     RecipeFile(digest("card"), {"nt9/single/gpu": _RANKED}),
+    DrillReport(
+        "1.0",
+        True,
+        (Counterparty(Client.VEHICLE, "nwmctl 1.0"), Counterparty(Client.TUF_JS, "", "node is missing")),
+        (Threat("freeze", "Freeze", Holds.NETWORK, "holds back", "expiry", "hears nothing", "MetadataFrozenError"),),
+        (
+            Cell("freeze", Client.VEHICLE, Outcome.REFUSED, "it has expired", "MetadataFrozenError"),
+            Cell("freeze", Client.TUF_JS, Outcome.NOT_RUN, "node is missing"),
+        ),
+    ),
     RECIPE,
     ModelCard(
         "nwm", "2.5", "a network", 681128,
