@@ -84,14 +84,12 @@ def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, fa
     """Write down what a virtual fleet needs, for this and for later commands."""
     release = project.release
     boards = {name: profile.board for name, profile in project.profiles.items()}
-    revisions = {
-        (name, variant.name): variant.revision
-        for name, profile in project.profiles.items()
-        for variant in profile.variants
+    variants = {
+        (name, variant.name): variant for name, profile in project.profiles.items() for variant in profile.variants
     }
     inventory = inventory_path(project.base, release)
     vehicles = tuple(
-        VehicleRecord.of(vehicle, boards[vehicle.platform], revisions[vehicle.platform, vehicle.variant])
+        VehicleRecord.of(vehicle, boards[vehicle.platform], variants[vehicle.platform, vehicle.variant])
         for vehicle in read_inventory(inventory, project.catalogue, virtual_tokens(workspace))
         if vehicle.platform in boards
     )

@@ -69,6 +69,10 @@ class Vehicle:
     sequence: int
     token: str
     """The vehicle's own secret for the gateway."""
+    market: str = ""
+    """Where it is registered: two capital letters; empty where the inventory does not say."""
+    baseline_version: str = ""
+    """As delivered; what counts is what the vehicle reports."""
 
 
 class SlotName(StrEnum):

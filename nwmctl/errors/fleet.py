@@ -167,3 +167,11 @@ class EcusTakenError(RefusedError):
 
 class DirectorNotReadyError(MissingError):
     """There are no director metadata to serve: no root was made, or nobody may sign."""
+
+
+class RequirementLackingError(RefusedError):
+    """A vehicle has not the runtime, baseline or chassis interface that a bundle requires."""
+
+
+class MarketNotApprovedError(RefusedError):
+    """A campaign would bring a release to vehicles of a market for which it has no approval."""

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from nwmctl.domain.fleet import AssignmentState, SlotFact, SlotFacts, SlotName
+from nwmctl.domain.requires import Reported
 from nwmctl.formats.untrusted import (
     as_hex,
     as_list,
@@ -49,6 +50,14 @@ SLOT_A_SEQUENCE = "nwm.slot.a.sequence"
 SLOT_A_INTACT = "nwm.slot.a.intact"
 SLOT_B_SEQUENCE = "nwm.slot.b.sequence"
 SLOT_B_INTACT = "nwm.slot.b.intact"
+COMPUTERS = "nwm.computers"
+"""The names of a vehicle's computers, with spaces between."""
+RUNTIME = "nwm.runtime."
+"""Before a runtime's name; the value is its version."""
+BASELINE = "nwm.baseline"
+BASELINE_VERSION = "nwm.baseline.version"
+CHASSIS_INTERFACES = "nwm.chassis_interface"
+"""Versions of the universal control interface, with spaces between."""
 STAGE_DETAIL = "nwm.stage="
 
 _POLL_S = "nwm:poll_s"
@@ -343,6 +352,27 @@ def slot_facts(attributes: Mapping[str, str]) -> SlotFacts | None:
         as_word(SlotName, attributes[SLOT_ACTIVE], SLOT_ACTIVE),
         _slot(attributes, SLOT_A_SEQUENCE, SLOT_A_INTACT),
         _slot(attributes, SLOT_B_SEQUENCE, SLOT_B_INTACT),
+    )
+
+
+def reported_attributes(reported: Reported) -> dict[str, str]:
+    """The attributes that say what a vehicle has."""
+    return {
+        **{f"{RUNTIME}{name}": version for name, version in sorted(reported.runtimes.items())},
+        BASELINE: reported.baseline,
+        BASELINE_VERSION: reported.baseline_version,
+        CHASSIS_INTERFACES: " ".join(str(number) for number in reported.chassis_interfaces),
+    }
+
+
+def reported(attributes: Mapping[str, str]) -> Reported:
+    """What the attributes of a vehicle say that it has. What is no number among the interfaces says nothing."""
+    spoken = attributes.get(CHASSIS_INTERFACES, "").split()
+    return Reported(
+        {key.removeprefix(RUNTIME): text for key, text in attributes.items() if key.startswith(RUNTIME) and text},
+        attributes.get(BASELINE, ""),
+        attributes.get(BASELINE_VERSION, ""),
+        tuple(int(word) for word in spoken if word.isascii() and word.isdigit() and len(word) < 6),
     )
 
 

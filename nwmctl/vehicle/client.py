@@ -157,7 +157,7 @@ class VehicleClient:
             await self._link.report(reporting.cancelled(order.action), cancel=True)
             return
         except NwmError as problem:
-            self._pending = await self._close(action, reporting.outcome_of(problem))
+            self._pending = await self._close(action, reporting.outcome_of(problem, self._machine.at_hand))
             await self._look()
             return
         await self._on_the_way(order.action, AssignmentState.TRIAL)
@@ -242,6 +242,8 @@ class VehicleClient:
             "variant": record.variant,
             "board": f"{record.board}:{record.revision}",
             "link": record.link,
+            ddi.COMPUTERS: " ".join(each.name for each in record.computers),
+            **ddi.reported_attributes(self._machine.reported()),
             **ddi.slot_attributes(facts),
         }
 

@@ -1,21 +1,25 @@
 """A vehicle as it leaves the factory.
 
-The folder gets who the vehicle is, what it trusts, and slot a with the software of its sequence: the vehicle's own
-files of a signed bundle, verified like any other, or nothing where no bundle of that time exists (then the slot
-cannot be proven and no way leads back to it). The boot state is written last: before that there is no vehicle.
+The folder gets who the vehicle is, what it trusts, and on every computer slot a with the software of its sequence: the
+vehicle's own files of a signed bundle, verified like any other, or nothing where no bundle of that time exists (then
+the slots cannot be proven and no way leads back to them). The factory also puts in the runtimes that its bundle
+requires. The car's record is written last: before that there is no vehicle.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nwmctl.domain.clock import Clock
 from nwmctl.errors import DeliveryError
 from nwmctl.trust.cms import verify_cms
 from nwmctl.vehicle import disk, record
+from nwmctl.vehicle.car import Car, is_delivered
 from nwmctl.vehicle.opening import open_bundle
 from nwmctl.vehicle.record import PinnedTrust, VehicleRecord
-from nwmctl.vehicle.slots import BOOT_NAME, Slots
+
+__all__ = ["deliver", "is_delivered"]
 
 
 def deliver(folder: Path, who: VehicleRecord, trust: PinnedTrust, previous: Path | None, clock: Clock) -> bool:
@@ -37,7 +41,7 @@ def deliver(folder: Path, who: VehicleRecord, trust: PinnedTrust, previous: Path
         folder.mkdir(parents=True, exist_ok=True)
     record.keep(folder, who, trust)
     if previous is None:
-        Slots.create(folder, who.sequence, [])
+        Car.create(folder, who.computers, who.sequence, {})
         return True
     opened = open_bundle(
         previous, who, 0, lambda data, signature: verify_cms(data, signature, trust.ca_pem, clock.now_us())
@@ -48,10 +52,10 @@ def deliver(folder: Path, who: VehicleRecord, trust: PinnedTrust, previous: Path
             why=f"the bundle for it has sequence {opened.manifest.sequence}",
             next="correct the inventory's sequence, or give the bundle of that sequence",
         )
-    Slots.create(folder, who.sequence, opened.files)
+    fitted = {
+        each.name: each.versions.least for each in opened.manifest.requires.runtimes if who.variant in each.variants
+    }
+    if fitted and not who.runtimes:
+        record.keep(folder, replace(who, runtimes=fitted), trust)
+    Car.create(folder, who.computers, who.sequence, opened.files)
     return True
-
-
-def is_delivered(folder: Path) -> bool:
-    """Whether a whole vehicle lives in this folder."""
-    return (folder / BOOT_NAME).exists()

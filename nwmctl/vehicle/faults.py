@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from nwmctl.domain.computers import is_computer
 from nwmctl.errors import FaultPlanError
 from nwmctl.formats import yamldoc
 from nwmctl.formats.codec import from_plain
@@ -31,11 +32,11 @@ class FaultKind(StrEnum):
     ENDLESS = "endless"
     """The download never ends: data go on after the last byte."""
     NO_SPACE = "no_space"
-    """The disk is full when the slot is written."""
+    """The disk is full when the slot is written, of the computer ``argument`` or of the first."""
     HEALTH = "health"
-    """The health check of a slot on trial fails."""
+    """The health check of a slot on trial fails, of the computer ``argument`` or of the first."""
     POWER = "power"
-    """Power is lost on reaching the stage ``argument``."""
+    """Power is lost on reaching the stage ``argument``, or after the computer ``argument`` switched its slots."""
     SILENT = "silent"
     """The vehicle says nothing more from the stage ``argument`` on."""
     GARBAGE = "garbage"
@@ -43,12 +44,14 @@ class FaultKind(StrEnum):
 
 
 _WITH_STAGE = frozenset({FaultKind.POWER, FaultKind.SILENT})
+_OF_COMPUTERS = frozenset({FaultKind.NO_SPACE, FaultKind.HEALTH, FaultKind.POWER})
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
     """``kind`` strikes ``share`` (0..1) of the vehicles whose VIN or vehicle model matches ``select``, ``times``
-    times each. ``argument``: a byte offset for drop, a stage for power and silent, empty for the others."""
+    times each. ``argument``: a byte offset for drop, a stage for power and silent, empty for the others; for power,
+    health and no_space also a computer, such as ``backup-1``."""
 
     kind: FaultKind
     argument: str = ""
@@ -61,6 +64,8 @@ class FaultRule:
             raise ValueError(f"share is {self.share:g}, it lies above 0 and up to 1")
         if self.times < 1:
             raise ValueError(f"times is {self.times}, it must be at least 1")
+        if self.kind in _OF_COMPUTERS and is_computer(self.argument):
+            return
         if self.kind in _WITH_STAGE:
             if self.argument not in set(Stage):
                 raise ValueError(f"'{self.argument}' is not a stage; {self.kind} takes one of {', '.join(Stage)}")
@@ -161,14 +166,19 @@ class Trouble:
         """Whether more data follow after the last byte."""
         return self._strikes(FaultKind.ENDLESS)
 
-    def writes(self) -> None:
-        """The slot is about to be written. Raises OSError as a full disk would."""
-        if self._strikes(FaultKind.NO_SPACE):
+    def writes(self, computer: str) -> None:
+        """A computer's slot is about to be written. Raises OSError as a full disk would."""
+        if self._strikes_at(FaultKind.NO_SPACE, computer):
             raise OSError(errno.ENOSPC, "no space left, on purpose")
 
-    def unhealthy(self) -> bool:
-        """Whether the health check fails for no reason of its own."""
-        return self._strikes(FaultKind.HEALTH)
+    def unhealthy(self, computer: str) -> bool:
+        """Whether a computer's health check fails for no reason of its own."""
+        return self._strikes_at(FaultKind.HEALTH, computer)
+
+    def switched(self, computer: str) -> None:
+        """A computer has switched its slots. Raises PowerLoss."""
+        if any(rule.kind is FaultKind.POWER and rule.argument == computer and self._take(rule) for rule in self._left):
+            raise PowerLoss
 
     def garbles(self) -> bool:
         """Whether the next report is garbage."""
@@ -178,6 +188,9 @@ class Trouble:
         return any(
             rule.kind is kind and (stage is None or rule.argument == stage) and self._take(rule) for rule in self._left
         )
+
+    def _strikes_at(self, kind: FaultKind, computer: str) -> bool:
+        return any(rule.kind is kind and rule.argument in ("", computer) and self._take(rule) for rule in self._left)
 
     def _take(self, rule: FaultRule) -> bool:
         if self._left[rule] == 0:

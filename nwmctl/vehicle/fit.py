@@ -6,7 +6,8 @@ signed description before a byte goes into a slot. One refusal class per reason.
 
 from __future__ import annotations
 
-from nwmctl.errors import SequenceTooLowError, WrongHardwareError, WrongPlatformError
+from nwmctl.domain.requires import Reported, Requires, unmet
+from nwmctl.errors import RequirementLackingError, SequenceTooLowError, WrongHardwareError, WrongPlatformError
 from nwmctl.vehicle.record import VehicleRecord
 
 _OWN = "assign the bundle of the vehicle's own platform"
@@ -39,4 +40,15 @@ def check_sequence(sequence: int, highest: int) -> None:
             f"the bundle has release sequence {sequence}",
             why=f"this vehicle has committed {highest} before; an older sequence may bring back what was repaired",
             next="send old content as a return bundle, under a higher sequence",
+        )
+
+
+def check_requires(record: VehicleRecord, requires: Requires, has: Reported) -> None:
+    """Raises RequirementLackingError with everything that the vehicle lacks."""
+    lacks = unmet(requires, record.variant, has)
+    if lacks:
+        raise RequirementLackingError(
+            "the vehicle lacks what the bundle requires",
+            why="; ".join(lacks),
+            next="bring the vehicle up to it first, or release with a range that it meets or with 'runtime: carry'",
         )

@@ -18,10 +18,11 @@ from nwmctl.domain.chassis import ChassisAdaptation
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.fleet import SlotName
+from nwmctl.domain.platform import Role
 from nwmctl.errors import HealthCheckFailedError, NwmError
 from nwmctl.formats import documents
 from nwmctl.vehicle import disk
-from nwmctl.vehicle.opening import own_files
+from nwmctl.vehicle.opening import own_files, own_payloads
 from nwmctl.vehicle.record import VehicleRecord
 from nwmctl.vehicle.slots import SlotEntry, Slots
 
@@ -41,17 +42,17 @@ class Health:
     inference: Obtained
 
 
-def check_health(slots: Slots, slot: SlotName, record: VehicleRecord, infer: Infer | None) -> Health:
-    """Prove the slot for this vehicle. Raises HealthCheckFailedError with the first thing that is wrong."""
+def check_health(slots: Slots, slot: SlotName, record: VehicleRecord, role: Role, infer: Infer | None) -> Health:
+    """Prove the slot of a computer in ``role``. Raises HealthCheckFailedError with the first thing that is wrong."""
     try:
-        return _check(slots, slot, record, infer)
+        return _check(slots, slot, record, role, infer)
     except HealthCheckFailedError:
         raise
     except NwmError as problem:
         raise _sick(f"{problem.what} ({problem.why})") from problem
 
 
-def _check(slots: Slots, slot: SlotName, record: VehicleRecord, infer: Infer | None) -> Health:
+def _check(slots: Slots, slot: SlotName, record: VehicleRecord, role: Role, infer: Infer | None) -> Health:
     present = {entry.name: entry for entry in slots.prove(slot)}
     folder = slots.folder_of(slot)
     if BUNDLE_MANIFEST_NAME not in present:
@@ -62,10 +63,10 @@ def _check(slots: Slots, slot: SlotName, record: VehicleRecord, infer: Infer | N
         raise _sick(f"the bundle in it has sequence {manifest.sequence}, the boot state says {sequence}")
     if (manifest.platform, manifest.board) != (record.platform, record.board):
         raise _sick(f"the bundle in it is for {manifest.platform} ({manifest.board})")
-    own = own_files(manifest, record, present)
+    own = own_files(manifest, record, role, present)
     proofs = [f"slot {slot}: {len(own)} files, {sum(entry.size for entry in own)} bytes as signed"]
     proofs.append(_check_chassis(folder, manifest, record))
-    payloads = [payload for payload in manifest.payloads if payload.variant == record.variant]
+    payloads = own_payloads(manifest, record, role)
     artifacts = [(payload, _artifact(folder, payload, present)) for payload in payloads]
     if record.platform != VIRTUAL_PLATFORM or infer is None:
         why = "no such chip here" if record.platform != VIRTUAL_PLATFORM else "its runtime is not installed here"

@@ -1,78 +1,92 @@
-"""The vehicle without its network: slots, the action at hand, starting, installing, going back.
+"""The vehicle without its network: its computers, the action at hand, starting, installing, going back.
 
 Everything here is on disk between two calls, so that a restart is a call of ``power_on`` and nothing else. The order
-of the writes is what makes power loss harmless: first the action's stage, then the boot state; ``power_on`` tells from
-both what really happened. Does not speak to anybody.
+of the writes is what makes power loss harmless: first the action's stage, then the car's record; ``power_on`` tells
+from both what really happened, and carries the car's transaction on to its end. Does not speak to anybody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest
-from nwmctl.domain.fleet import SlotFact, SlotFacts, SlotName
-from nwmctl.errors import (
-    BundleContentsError,
-    HealthCheckFailedError,
-    NoSlotToReturnToError,
-    NwmError,
-    SlotBrokenError,
-    TrialNotFinishedError,
-)
+from nwmctl.domain.fleet import SlotFacts
+from nwmctl.domain.requires import Reported
+from nwmctl.errors import BundleContentsError, HealthCheckFailedError, NwmError
 from nwmctl.trust.cms import verify_cms
 from nwmctl.vehicle import disk, pending, record
-from nwmctl.vehicle.boot import BootState, SlotStatus
+from nwmctl.vehicle.boot import SlotStatus
+from nwmctl.vehicle.car import Car
 from nwmctl.vehicle.faults import Trouble
 from nwmctl.vehicle.health import VIRTUAL_PLATFORM, Infer, check_health
 from nwmctl.vehicle.opening import Lacks, open_bundle
 from nwmctl.vehicle.pending import Ending, Outcome, Pending, Stage, Way
 from nwmctl.vehicle.slots import Slots
+from nwmctl.vehicle.transaction import (
+    Blame,
+    CarRecord,
+    Decide,
+    Phase,
+    Prove,
+    Start,
+    Switch,
+    begin,
+    give_up,
+    next_step,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Senses:
     """What a vehicle's machine is given from outside. ``infer`` is None where nothing can run inference, ``lacks``
-    where nobody knows what could."""
+    where nobody knows what could; ``runtimes`` gives name and version of those that this host has."""
 
     clock: Clock
     infer: Infer | None = None
     lacks: Lacks | None = None
+    runtimes: Callable[[], dict[str, str]] | None = None
 
 
 class Machine:
-    """One vehicle in its folder. Raises VehicleStateError if the folder holds no vehicle."""
+    """One vehicle in its folder. Raises VehicleStateError if the folder holds no vehicle.
+
+    ``at_hand`` names the computer that an installation is working on, for whoever tells of its failure."""
 
     def __init__(self, folder: Path, senses: Senses, trouble: Trouble) -> None:
         self.folder = folder
         self.record = record.load_record(folder)
         self.trust = record.load_trust(folder)
-        self.slots = Slots(folder)
+        self.car = Car(folder, self.record.computers)
+        self.at_hand = ""
         self._senses = senses
         self._trouble = trouble
 
+    @property
+    def slots(self) -> Slots:
+        """The slots of the first computer."""
+        return self.car.slots(self.record.computers[0].name)
+
     def power_on(self) -> Pending | None:
-        """Start the vehicle: the boot loader's turn, then the health check of a slot on trial. Returns the action at
+        """Start the vehicle: carry an update that was begun on to its end, on all computers. Returns the action at
         hand, closed if its trial has ended."""
-        state = self.slots.start()
+        said = self._settle()
         action = pending.load(self.folder)
-        on_trial = action is not None and action.stage is Stage.TRIAL
-        if state.on_trial:
-            outcome: Outcome | None = self._try(state)
-        else:
-            outcome = _afterwards(state, action) if action is not None and on_trial else None
-        if action is None or not on_trial:
+        if action is None or action.stage is not Stage.TRIAL:
             return action
-        if outcome is None:
-            return pending.keep(self.folder, replace(action, stage=Stage.INSTALLED, slot=None))
-        return self.close(action, outcome)
+        ended = self.car.state().record
+        if ended.number != action.trial:
+            return pending.keep(self.folder, replace(action, stage=Stage.INSTALLED, trial=0))
+        return self.close(action, _outcome(ended, said))
 
     def begin(self, action: int, way: Way, sequence: int) -> Pending:
         """Take an action on; one that was taken on before goes on where it stopped.
 
         Nothing is written yet: until something is installed, what has been downloaded is all that counts.
         """
+        self.at_hand = ""
         known = pending.load(self.folder)
         if known is not None and known.action == action and known.outcome is None:
             return known
@@ -91,14 +105,16 @@ class Machine:
         return pending.keep(self.folder, replace(action, told=told))
 
     def install(self, bundle: Path, action: Pending) -> Pending:
-        """Verify the bundle and write it to the inactive slot; its sequence must be the action's, if that has one.
+        """Verify the bundle and write it to the inactive slots of all computers; its sequence must be the action's, if
+        that has one.
 
-        Raises what ``open_bundle``, ``verify_cms`` and ``Slots.install`` raise; the active slot stays as it is.
+        Raises what ``open_bundle``, ``verify_cms`` and ``Car.install`` raise; the active slots stay as they are.
         """
-        state = self.slots.state()
+        self.at_hand = ""
+        highest = self.car.state().highest
         # Only the virtual platform's chip is this machine; of any other chip nothing can be said here.
         lacks = self._senses.lacks if self.record.platform == VIRTUAL_PLATFORM else None
-        opened = open_bundle(bundle, self.record, state.highest, self._verify, lacks)
+        opened = open_bundle(bundle, self.record, highest, self._verify, lacks, has=self.reported())
         found = opened.manifest.sequence
         if action.sequence not in (0, found):
             raise BundleContentsError(
@@ -106,9 +122,14 @@ class Machine:
                 why="the wrong file lies behind the gateway's link",
                 next="publish the release again",
             )
-        with disk.translated(bundle):
-            self._trouble.writes()
-        self.slots.install(found, opened.files)
+
+        def before(computer: str) -> None:
+            self.at_hand = computer
+            with disk.translated(bundle):
+                self._trouble.writes(computer)
+
+        self.car.install(found, opened.files, before)
+        self.at_hand = ""
         action = pending.keep(self.folder, replace(action, stage=Stage.INSTALLED))
         disk.remove_file(bundle)
         return action
@@ -124,85 +145,99 @@ class Machine:
         return folder / f"{digest.hex}.part"
 
     def is_installed(self, sequence: int) -> bool:
-        """Whether the inactive slot holds ``sequence``, installed and not tried yet."""
-        state = self.slots.state()
-        found = state.record(state.inactive)
-        return found.status is SlotStatus.INSTALLED and found.sequence == sequence
+        """Whether every computer's inactive slot holds ``sequence``, installed and not tried yet."""
+        return self.car.holds(sequence, SlotStatus.INSTALLED)
 
     def check_way_back(self, sequence: int) -> None:
-        """Return if the inactive slot was good once, is intact and holds ``sequence``. Raises NoSlotToReturnToError."""
-        state = self.slots.state()
-        found = state.record(state.inactive)
-        try:
-            if found.status is not SlotStatus.GOOD or found.sequence != sequence:
-                raise _no_slot(f"slot {state.inactive} is {found.status} with sequence {found.sequence}", sequence)
-            self.slots.prove(state.inactive)
-        except SlotBrokenError as problem:
-            raise _no_slot(f"{problem.what}: {problem.why}", sequence) from problem
+        """Return if the car can go back to ``sequence`` by its inactive slots. Raises NoSlotToReturnToError."""
+        self.car.check_way_back(sequence)
 
     def runs(self, sequence: int) -> bool:
-        """Whether the vehicle runs ``sequence`` already, committed."""
-        state = self.slots.state()
-        return not state.on_trial and state.record(state.active).sequence == sequence
+        """Whether the vehicle runs ``sequence`` already, committed on all computers."""
+        record = self.car.state().record
+        return record.phase is Phase.STEADY and record.running == sequence
 
     def activate(self, action: Pending) -> Pending:
-        """Put the inactive slot on trial, from the next start on."""
+        """Put what all inactive slots hold on trial, from the next start on. Raises SlotRuleError."""
+        car = self.car.state()
+        decided = begin(car, car.inactive(car.order[0]).sequence)
         # The action first: a trial that nobody remembers could be decided but never be reported.
-        action = pending.keep(self.folder, replace(action, stage=Stage.TRIAL, slot=self.slots.state().inactive))
-        self.slots.activate()
+        action = pending.keep(self.folder, replace(action, stage=Stage.TRIAL, trial=decided.number))
+        self.car.keep(decided)
         return action
 
     def facts(self) -> SlotFacts:
-        """What is in the slots. Intact means fit to go back to: it was good once, and every byte is proven now."""
-        state = self.slots.state()
-        return SlotFacts(state.active, self._fact(state, SlotName.A), self._fact(state, SlotName.B))
+        """What is in the slots of the car as a whole. Intact means fit to go back to: it was good once on every
+        computer, and every byte is proven now."""
+        return self.car.facts()
 
-    def _fact(self, state: BootState, slot: SlotName) -> SlotFact:
-        found = state.record(slot)
-        if found.status in (SlotStatus.EMPTY, SlotStatus.UNBOOTABLE):
-            return SlotFact(None, False)
-        try:
-            self.slots.prove(slot)
-        except NwmError:
-            return SlotFact(found.sequence, False)
-        return SlotFact(found.sequence, found.status is SlotStatus.GOOD)
+    def reported(self) -> Reported:
+        """What the vehicle has, for bundles that ask for it."""
+        here = self._senses.runtimes if self.record.platform == VIRTUAL_PLATFORM else None
+        return Reported(
+            runtimes=here() if here else dict(self.record.runtimes),
+            baseline=self.record.baseline,
+            baseline_version=self.record.baseline_version,
+            chassis_interfaces=self.record.chassis_interfaces,
+        )
 
     def _verify(self, description: bytes, signature: bytes) -> None:
         verify_cms(description, signature, self.trust.ca_pem, self._senses.clock.now_us())
 
-    def _try(self, state: BootState) -> Outcome:
+    def _settle(self) -> str:
+        """Carry the car's update on until it is steady. Gives what was proven, for people."""
+        up: set[str] = set()
+        proven: dict[str, tuple[str, ...]] = {}
+        car = self.car.state()
+        while (step := next_step(car, up, proven.keys())) is not None:
+            match step:
+                case Prove(name):
+                    found = self._prove(name)
+                    if isinstance(found, Blame):
+                        car = self.car.do(Decide(give_up(car.record, found)))
+                    else:
+                        proven[name] = found
+                case Switch(name):
+                    car = self.car.do(step)
+                    self._trouble.switched(name)
+                case Start(name):
+                    car = self.car.do(step)
+                    up.add(name)
+                case _:
+                    car = self.car.do(step)
+        return _said(proven)
+
+    def _prove(self, name: str) -> tuple[str, ...] | Blame:
+        """What a computer on trial proved, or why it did not."""
+        slots = self.car.slots(name)
+        state = slots.state()
+        role = next(each.role for each in self.record.computers if each.name == name)
         try:
-            health = check_health(self.slots, state.active, self.record, self._senses.infer)
-            if self._trouble.unhealthy():
+            health = check_health(slots, state.active, self.record, role, self._senses.infer)
+            if self._trouble.unhealthy(name):
                 raise _on_purpose()
         except NwmError as problem:
-            back = self.slots.fall_back()
-            text = f"{problem.what}: {problem.why}; slot {back.active} runs again"
-            return Outcome(Ending.ROLLED_BACK, type(problem).__name__, text)
-        self.slots.commit()
-        return Outcome(Ending.COMMITTED, "", "; ".join(health.proofs))
+            text = f"{problem.what}: {problem.why}; slot {state.last_good} runs again"
+            return Blame(name, type(problem).__name__, text)
+        return health.proofs
 
 
-def _afterwards(state: BootState, action: Pending) -> Outcome | None:
-    """What became of a trial that is over; None if it never began."""
-    assert action.slot is not None  # every action on trial names its slot
-    if state.active is action.slot:
-        return Outcome(Ending.COMMITTED, "", f"slot {action.slot} was committed before the power went")
-    if state.record(action.slot).status is SlotStatus.UNBOOTABLE:
-        text = f"slot {action.slot} did not finish its trial; slot {state.active} runs again"
-        return Outcome(Ending.ROLLED_BACK, TrialNotFinishedError.__name__, text)
-    return None
+def _outcome(ended: CarRecord, said: str) -> Outcome:
+    if ended.blame is None:
+        return Outcome(Ending.COMMITTED, "", said or "all computers were committed before the power went")
+    blame = ended.blame
+    return Outcome(Ending.ROLLED_BACK, blame.reason, f"{blame.computer}: {blame.text}", blame.computer)
+
+
+def _said(proven: dict[str, tuple[str, ...]]) -> str:
+    """The proofs, with computers that proved the same in one sentence."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, proofs in proven.items():
+        alike.setdefault(proofs, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {'; '.join(proofs)}" for proofs, names in alike.items())
 
 
 def _on_purpose() -> HealthCheckFailedError:
     return HealthCheckFailedError(
         "the health check failed on purpose", why="the fault plan says so", next="run without a fault plan"
-    )
-
-
-def _no_slot(why: str, sequence: int) -> NoSlotToReturnToError:
-    return NoSlotToReturnToError(
-        f"the vehicle cannot go back to sequence {sequence} by its inactive slot",
-        why=why,
-        next="send the return bundle",
     )

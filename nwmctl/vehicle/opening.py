@@ -8,13 +8,15 @@ Each reason to refuse is a class of its own. Reads the file, writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.domain.artifact import ArtifactManifest
-from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest
+from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest, Payload
 from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.platform import Role
+from nwmctl.domain.requires import Reported
 from nwmctl.errors import BundleContentsError, NotForThisVehicleError, RuntimeLackingError
 from nwmctl.formats import cpio, documents
 from nwmctl.formats.members import FoundFile, found_files, leading, unpack_part
@@ -22,7 +24,7 @@ from nwmctl.formats.packing import key_needed
 from nwmctl.formats.swu import InstalledFile, SwDescription, parse_description
 from nwmctl.trust.coherence import check_coherence
 from nwmctl.vehicle import disk
-from nwmctl.vehicle.fit import check_hardware, check_platform, check_sequence
+from nwmctl.vehicle.fit import check_hardware, check_platform, check_requires, check_sequence
 from nwmctl.vehicle.record import VehicleRecord
 from nwmctl.vehicle.slots import SlotEntry, SlotFile
 
@@ -35,10 +37,10 @@ _MAX_MANIFEST = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class OpenedBundle:
-    """A bundle that this vehicle may install, and the files that it puts into a slot."""
+    """A bundle that this vehicle may install, and the files that go into the slot of a computer, by its role."""
 
     manifest: BundleManifest
-    files: tuple[SlotFile, ...]
+    files: Mapping[Role, tuple[SlotFile, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,17 @@ def open_bundle(
     verify: VerifySignature,
     lacks: Lacks | None = None,
     key: bytes | None = None,
+    has: Reported | None = None,
 ) -> OpenedBundle:
     """Check the bundle at ``path`` for this vehicle; ``highest`` is the highest sequence it ever committed. ``lacks``
-    is asked about its payloads where this machine is to execute them; ``key`` opens encrypted ones.
+    is asked about its payloads where this machine is to execute them; ``key`` opens encrypted ones; ``has`` is what
+    the bundle's requirements are compared with, None in the factory, which sees to them.
 
     Raises ArchiveError, DescriptionError and what ``verify`` raises for a bundle that cannot be believed;
     BundleContentsError, PackedDataError and PackedSizeError for one that contradicts itself; PayloadKeyError for one
     that this vehicle has no key for; WrongHardwareError, WrongPlatformError,
-    SequenceTooLowError, NotForThisVehicleError and RuntimeLackingError for one that is not for this vehicle.
+    SequenceTooLowError, NotForThisVehicleError, RequirementLackingError and RuntimeLackingError for one that is not
+    for this vehicle.
     """
     with disk.translated(path), path.open("rb") as stream:
         entries = cpio.unpack(stream.read)
@@ -80,26 +85,43 @@ def open_bundle(
     artifacts = _read_artifacts(path, manifest, places, key)
     check_coherence(description, manifest, digest_bytes(manifest_data), artifacts)
     check_platform(record, manifest.platform)
-    chosen = own_files(manifest, record, {name: place.entry for name, place in places.items()})
+    if has is not None:
+        check_requires(record, manifest.requires, has)
+    present = {name: place.entry for name, place in places.items()}
+    chosen = {
+        role: own_files(manifest, record, role, present)
+        for role in dict.fromkeys(computer.role for computer in record.computers)
+    }
     if lacks is not None:
         _check_runtimes(manifest, record, artifacts, lacks)
-    for entry in chosen:
-        if not places[entry.name].proven:
-            raise key_needed(entry.name)
-    return OpenedBundle(manifest, tuple(_slot_file(path, places[entry.name], key) for entry in chosen))
+    for name in dict.fromkeys(entry.name for entries in chosen.values() for entry in entries):
+        if not places[name].proven:
+            raise key_needed(name)
+    files = {
+        role: tuple(_slot_file(path, places[entry.name], key) for entry in entries) for role, entries in chosen.items()
+    }
+    return OpenedBundle(manifest, files)
 
 
-def own_files(manifest: BundleManifest, record: VehicleRecord, present: dict[str, SlotEntry]) -> tuple[SlotEntry, ...]:
-    """The files of a bundle that belong into this vehicle's slot: the bundle's manifest, the payloads of its compute
-    variant with their artifact manifests, and its vehicle model's chassis file.
+def own_payloads(manifest: BundleManifest, record: VehicleRecord, role: Role) -> list[Payload]:
+    """The payloads that a computer of this vehicle in ``role`` executes."""
+    return [payload for payload in manifest.payloads if payload.variant == record.variant and role in payload.roles]
+
+
+def own_files(
+    manifest: BundleManifest, record: VehicleRecord, role: Role, present: dict[str, SlotEntry]
+) -> tuple[SlotEntry, ...]:
+    """The files of a bundle that belong into the slot of this vehicle's computer in ``role``: the bundle's manifest,
+    the payloads of its compute variant and role with their artifact manifests, the runtimes that the bundle carries
+    for them, and its vehicle model's chassis file.
 
     ``present`` are the files that there are, by name. Raises NotForThisVehicleError, BundleContentsError.
     """
     by_digest = {entry.digest: entry for entry in present.values()}
-    payloads = [payload for payload in manifest.payloads if payload.variant == record.variant]
+    payloads = own_payloads(manifest, record, role)
     chassis = [file for file in manifest.chassis if file.vehicle_model == record.vehicle_model]
     for what, found, wanted in [
-        ("payload for compute variant", payloads, record.variant),
+        (f"payload for a {role} computer of compute variant", payloads, record.variant),
         ("chassis file for vehicle model", chassis, record.vehicle_model),
     ]:
         if not found:
@@ -110,6 +132,11 @@ def own_files(manifest: BundleManifest, record: VehicleRecord, present: dict[str
             )
     wanted_files = {BUNDLE_MANIFEST_NAME: present.get(BUNDLE_MANIFEST_NAME)}
     listed = [SlotEntry(payload.filename, payload.digest, payload.size) for payload in payloads]
+    listed += [
+        SlotEntry(runtime.filename, runtime.digest, runtime.size)
+        for runtime in manifest.runtimes
+        if record.variant in runtime.variants
+    ]
     for file in [*listed, *(SlotEntry(file.filename, file.digest, file.size) for file in chassis)]:
         if present.get(file.name) != file:
             raise _contents(f"'{file.name}' is not the file that {BUNDLE_MANIFEST_NAME} lists")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from nwmctl.domain.fleet import SlotName
 from nwmctl.errors import NwmError, VehicleStateError
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import Source, from_plain, to_plain
@@ -52,26 +51,28 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of an action: ``reason`` is the refusal's class, empty for a success; ``text`` is for people."""
+    """The end of an action: ``reason`` is the refusal's class, empty for a success; ``text`` is for people;
+    ``computer`` the one that failed, empty where it was none in particular."""
 
     ending: Ending
     reason: str = ""
     text: str = ""
+    computer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """The action at hand; ``sequence`` is the release sequence that it asks for, 0 if it names none.
 
-    ``slot`` is the slot on trial, from that stage on. ``outcome`` is there exactly in the stage closed; ``told``: the
-    gateway has acknowledged it.
+    ``trial`` is the number of the car's transaction, from that stage on. ``outcome`` is there exactly in the stage
+    closed; ``told``: the gateway has acknowledged it.
     """
 
     action: int
     way: Way
     sequence: int
     stage: Stage = Stage.ACCEPTED
-    slot: SlotName | None = None
+    trial: int = 0
     outcome: Outcome | None = None
     told: bool = False
 

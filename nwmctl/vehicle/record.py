@@ -8,10 +8,13 @@ never fetched. Does not touch slots.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from nwmctl.domain.chassis import CHASSIS_INTERFACE
+from nwmctl.domain.computers import ONE_COMPUTER, Computer, computers_of
 from nwmctl.domain.fleet import Vehicle
+from nwmctl.domain.platform import Variant
 from nwmctl.errors import NwmError, VehicleStateError
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import Source, from_plain, to_plain
@@ -43,17 +46,27 @@ class VehicleRecord:
     sequence: int
     link: str = "wifi"
     """What it hangs on; a virtual vehicle downloads over this machine's own interfaces, where nobody pays."""
+    computers: tuple[Computer, ...] = ONE_COMPUTER
+    baseline: str = ""
+    baseline_version: str = ""
+    runtimes: dict[str, str] = field(default_factory=dict)
+    """Inference runtimes that its computers have, name -> version."""
+    chassis_interfaces: tuple[int, ...] = (CHASSIS_INTERFACE,)
+    """Versions of the universal control interface that its chassis controller speaks."""
 
     def __post_init__(self) -> None:
         if not _VIN.match(self.vin):
             raise ValueError(f"vin is {self.vin[:80]!r}, it must be letters, digits, - and _")
+        if not self.computers or len({each.name for each in self.computers}) != len(self.computers):
+            raise ValueError("a vehicle has at least one computer, and each of them once")
 
     @classmethod
-    def of(cls, vehicle: Vehicle, board: str, revision: str) -> VehicleRecord:
-        """The record of a vehicle of the inventory."""
+    def of(cls, vehicle: Vehicle, board: str, variant: Variant) -> VehicleRecord:
+        """The record of a vehicle of the inventory, with the computers of its compute variant."""
         return cls(
-            vehicle.vin, vehicle.vehicle_model, vehicle.platform, vehicle.variant, board, revision, vehicle.token,
-            vehicle.sequence,
+            vehicle.vin, vehicle.vehicle_model, vehicle.platform, vehicle.variant, board, variant.revision,
+            vehicle.token, vehicle.sequence, computers=computers_of(variant), baseline=vehicle.baseline,
+            baseline_version=vehicle.baseline_version,
         )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ from nwmctl.vehicle.pending import Ending, Outcome
 
 REASON_DETAIL = "nwm.reason="
 """Starts the detail that names the class of a refusal."""
+COMPUTER_DETAIL = "nwm.computer="
+"""Starts the detail that names the computer that failed."""
 _ACCIDENTS = (DownloadDigestError, DownloadLengthError, NoSlotToReturnToError, SlotBrokenError)
 
 
@@ -35,9 +37,10 @@ def proceeding(action: int, stage: AssignmentState, *details: str) -> Feedback:
 def closing(action: int, outcome: Outcome) -> Feedback:
     """The action has ended."""
     reason = (f"{REASON_DETAIL}{outcome.reason}",) if outcome.reason else ()
+    failed = (f"{COMPUTER_DETAIL}{outcome.computer}",) if outcome.computer else ()
     stage = _stage(outcome.ending)
     finished = Finished.SUCCESS if outcome.ending is Ending.COMMITTED else Finished.FAILURE
-    return Feedback(action, Execution.CLOSED, finished, _details(stage, (*reason, outcome.text)))
+    return Feedback(action, Execution.CLOSED, finished, _details(stage, (*reason, *failed, outcome.text)))
 
 
 def cancelled(action: int) -> Feedback:
@@ -50,15 +53,16 @@ def not_cancelled(action: int, why: str) -> Feedback:
     return Feedback(action, Execution.REJECTED, Finished.NONE, (why,))
 
 
-def outcome_of(problem: NwmError) -> Outcome:
-    """How an action ends that ran into ``problem`` before its trial.
+def outcome_of(problem: NwmError, computer: str = "") -> Outcome:
+    """How an action ends that ran into ``problem`` before its trial, on ``computer`` if it was one in particular.
 
     Refused is an answer about what was signed and stays the same when asked again; a failure is an accident that
     another attempt, or the return bundle instead of a slot, may avoid.
     """
     answer = isinstance(problem, VerificationError | RefusedError) and not isinstance(problem, _ACCIDENTS)
     ending = Ending.REFUSED if answer else Ending.FAILED
-    return Outcome(ending, type(problem).__name__, f"{problem.what}: {problem.why}")
+    where = f"{computer}: " if computer else ""
+    return Outcome(ending, type(problem).__name__, f"{where}{problem.what}: {problem.why}", computer)
 
 
 def _stage(ending: Ending) -> AssignmentState:

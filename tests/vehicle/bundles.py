@@ -9,8 +9,10 @@ from pathlib import Path
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleKind, BundleManifest, ChassisFile, Payload
 from nwmctl.domain.chassis import Chassis, adaptation, own_limits
+from nwmctl.domain.computers import Computer
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Confidence, Figure
+from nwmctl.domain.platform import Role
 from nwmctl.errors import VerificationError
 from nwmctl.formats import cpio, documents, swu
 from nwmctl.vehicle.record import VehicleRecord
@@ -60,8 +62,16 @@ def chassis_file(vehicle_model: str, ratio: float = 14.0) -> bytes:
     return documents.encode(adaptation(vehicle_model, "nt2.0", chassis, own_limits(chassis)))
 
 
-def contents(sequence: int = 4, *, size: int = 5000) -> tuple[BundleManifest, dict[str, bytes]]:
-    """A manifest for the variants quad and solo and the vehicle models et5 and es8, and the files it lists."""
+QUAD = tuple(
+    Computer(f"{role}-{number}", role)
+    for role, count in ((Role.MAIN, 2), (Role.BACKUP, 1), (Role.FLEET_LEARNING, 1))
+    for number in range(1, count + 1)
+)
+
+
+def contents(sequence: int = 4, *, size: int = 5000, cpu: bool = False) -> tuple[BundleManifest, dict[str, bytes]]:
+    """A manifest for the variants quad and solo and the vehicle models et5 and es8, and the files it lists; with
+    ``cpu`` the variant quad has a payload for its backup too."""
     files: dict[str, bytes] = {}
     payloads, adaptations = [], []
     for variant in ("quad", "solo"):
@@ -71,6 +81,16 @@ def contents(sequence: int = 4, *, size: int = 5000) -> tuple[BundleManifest, di
             Payload(
                 f"{variant}.vmfb", digest_bytes(data), len(data), variant, "gpu",
                 digest_bytes(files[f"{variant}.json"]), digest_bytes(b"evidence"),
+            )
+        )  # fmt: skip
+    if cpu:
+        data = f"payload of quad's backup {sequence} ".encode() * size
+        files["cpu.vmfb"], files["cpu.json"] = data, artifact(data)
+        payloads[0] = replace(payloads[0], roles=(Role.MAIN, Role.FLEET_LEARNING))
+        payloads.append(
+            replace(
+                payloads[0], filename="cpu.vmfb", digest=digest_bytes(data), size=len(data), build="cpu",
+                manifest=digest_bytes(files["cpu.json"]), roles=(Role.BACKUP,),
             )
         )  # fmt: skip
     for model in ("et5", "es8"):

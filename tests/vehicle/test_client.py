@@ -279,7 +279,7 @@ def test_a_dropped_connection_is_resumed(world: World) -> None:
 
 def test_a_power_loss_during_the_trial_until_the_boot_loader_gives_up(world: World) -> None:
     world.gateway.offer_bundle(7, 4, world.swu(4).read_bytes())
-    world.drive("power=trial", cycles=1)
+    world.drive("power=main-1", cycles=1)
     assert world.state.on_trial
     for _ in range(3):
         world.slots.start()

@@ -41,17 +41,19 @@ def test_a_fault_that_is_not_one(text: str) -> None:
 
 def test_a_share_strikes_the_same_vehicles_every_time() -> None:
     plan = plan_from_text("health:*:20%", seed=1)
-    struck = [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "et5").unhealthy()]
+    struck = [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "et5").unhealthy("main-1")]
     assert 150 < len(struck) < 250
-    assert struck == [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "et5").unhealthy()]
-    assert struck != [vin for vin in range(1000) if Trouble.of(FaultPlan(plan.rules, 2), f"VIN{vin}", "").unhealthy()]
+    assert struck == [vin for vin in range(1000) if Trouble.of(plan, f"VIN{vin}", "et5").unhealthy("main-1")]
+    assert struck != [
+        vin for vin in range(1000) if Trouble.of(FaultPlan(plan.rules, 2), f"VIN{vin}", "").unhealthy("main-1")
+    ]
 
 
 def test_selection_by_vin_or_vehicle_model_and_counting_down() -> None:
     plan = plan_from_text("health:et5::2")
-    assert not Trouble.of(plan, "VIN1", "es8").unhealthy()
+    assert not Trouble.of(plan, "VIN1", "es8").unhealthy("main-1")
     trouble = Trouble.of(plan, "VIN1", "et5")
-    assert [trouble.unhealthy() for _ in range(4)] == [True, True, False, False]
+    assert [trouble.unhealthy("main-1") for _ in range(4)] == [True, True, False, False]
 
 
 def test_power_and_silence_wait_for_their_stage() -> None:
@@ -67,8 +69,23 @@ def test_power_and_silence_wait_for_their_stage() -> None:
 
 def test_without_a_plan_the_world_is_well() -> None:
     trouble = Trouble()
-    trouble.writes()
+    trouble.writes("main-1")
     for stage in Stage:
         trouble.reach(stage)
     assert trouble.breaks_at(0, 1 << 40) is None
-    assert not any([trouble.silent, trouble.corrupts(), trouble.endless(), trouble.unhealthy(), trouble.garbles()])
+    assert not any(
+        [trouble.silent, trouble.corrupts(), trouble.endless(), trouble.unhealthy("main-1"), trouble.garbles()]
+    )
+
+
+def test_a_fault_of_one_computer_strikes_that_one() -> None:
+    trouble = Trouble.of(plan_from_text("health=backup-1,power=main-2,no_space=fleet_learning-1"), "VIN", "et5")
+    assert not trouble.unhealthy("main-1")
+    assert trouble.unhealthy("backup-1")
+    trouble.switched("main-1")
+    with pytest.raises(PowerLoss):
+        trouble.switched("main-2")
+    trouble.switched("main-2")
+    trouble.writes("main-1")
+    with pytest.raises(OSError, match="on purpose"):
+        trouble.writes("fleet_learning-1")

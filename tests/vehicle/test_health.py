@@ -17,6 +17,7 @@ from nwmctl.domain.bundle import BundleManifest
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.figure import Obtained
 from nwmctl.domain.fleet import SlotName
+from nwmctl.domain.platform import Role
 from nwmctl.errors import CompileFailedError, HealthCheckFailedError, UnknownToolchainError
 from nwmctl.formats import documents
 from nwmctl.toolchains.protocol import Place, Toolchain
@@ -39,16 +40,16 @@ def installed(
 
 def sick(slots: Slots, who: VehicleRecord = RECORD) -> str:
     with pytest.raises(HealthCheckFailedError) as caught:
-        check_health(slots, SlotName.B, who, None)
+        check_health(slots, SlotName.B, who, Role.MAIN, None)
     return caught.value.why
 
 
 def test_what_a_vehicle_without_its_chip_can_prove(tmp_path: Path) -> None:
     manifest, files = contents()
-    health = check_health(installed(tmp_path, manifest, files), SlotName.B, RECORD, None)
+    health = check_health(installed(tmp_path, manifest, files), SlotName.B, RECORD, Role.MAIN, None)
     assert health.inference is Obtained.NOT_RUN
     assert health.proofs[0].startswith("slot b: 4 files, ")
-    assert "0.02 rad at the road wheels is 0.28 rad at the steering wheel" in health.proofs[1]
+    assert "0.02 rad at the road wheels is 0.29 rad at the steering wheel" in health.proofs[1]
     assert health.proofs[-1] == "inference: not_run, no such chip here"
 
 
@@ -56,7 +57,7 @@ def test_an_inference_that_could_run_is_not_run_for_another_platform(tmp_path: P
     def infer(payload: Path, found: ArtifactManifest) -> str:
         raise AssertionError("there is no such chip here")
 
-    health = check_health(installed(tmp_path, *contents()), SlotName.B, RECORD, infer)
+    health = check_health(installed(tmp_path, *contents()), SlotName.B, RECORD, Role.MAIN, infer)
     assert health.inference is Obtained.NOT_RUN
 
 
@@ -127,14 +128,16 @@ def test_on_the_virtual_platform_inference_is_measured(tmp_path: Path) -> None:
         return "one call"
 
     slots = installed(tmp_path, *virtual(*contents()))
-    health = check_health(slots, SlotName.B, other(platform="virtual"), infer)
+    health = check_health(slots, SlotName.B, other(platform="virtual"), Role.MAIN, infer)
     assert health.inference is Obtained.MEASURED
     assert health.proofs[-1] == "inference: measured, one call"
     assert asked == [("quad.vmfb", "vmfb")]
 
 
 def test_on_the_virtual_platform_without_its_runtime(tmp_path: Path) -> None:
-    health = check_health(installed(tmp_path, *virtual(*contents())), SlotName.B, other(platform="virtual"), None)
+    health = check_health(
+        installed(tmp_path, *virtual(*contents())), SlotName.B, other(platform="virtual"), Role.MAIN, None
+    )
     assert health.inference is Obtained.NOT_RUN
     assert health.proofs[-1] == "inference: not_run, its runtime is not installed here"
 
@@ -145,7 +148,7 @@ def test_an_inference_that_fails(tmp_path: Path) -> None:
 
     slots = installed(tmp_path, *virtual(*contents()))
     with pytest.raises(HealthCheckFailedError) as caught:
-        check_health(slots, SlotName.B, other(platform="virtual"), infer)
+        check_health(slots, SlotName.B, other(platform="virtual"), Role.MAIN, infer)
     assert "it crashed" in caught.value.why
 
 

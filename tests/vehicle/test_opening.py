@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.fleet import SlotName
+from nwmctl.domain.platform import Role
 from nwmctl.errors import (
     BundleContentsError,
     NotForThisVehicleError,
@@ -31,9 +32,14 @@ def test_only_the_vehicles_own_files_go_into_the_slot(tmp_path: Path) -> None:
     manifest, files = contents()
     opened = open_bundle(write_swu(tmp_path / "b.swu", manifest, files), RECORD, 3, verify)
     assert opened.manifest == manifest
-    assert {file.entry.name for file in opened.files} == {"bundle.json", "quad.vmfb", "quad.json", "chassis-et5.json"}
+    assert {file.entry.name for file in opened.files[Role.MAIN]} == {
+        "bundle.json",
+        "quad.vmfb",
+        "quad.json",
+        "chassis-et5.json",
+    }
     slots = Slots.create(tmp_path, 3, [])
-    assert slots.install(4, opened.files) is SlotName.B
+    assert slots.install(4, opened.files[Role.MAIN]) is SlotName.B
     assert (tmp_path / "slot-b" / "quad.vmfb").read_bytes() == files["quad.vmfb"]
     assert len(slots.prove(SlotName.B)) == 4
 
@@ -129,7 +135,7 @@ def test_the_description_comes_first(tmp_path: Path) -> None:
 def test_mutated_bytes_are_refused_and_never_crash(tmp_path: Path, data: st.DataObject) -> None:
     path = write_swu(tmp_path / "b.swu", *contents())
     body = bytearray(path.read_bytes())
-    before = {file.entry for file in open_bundle(path, RECORD, 3, verify).files}
+    before = {file.entry for file in open_bundle(path, RECORD, 3, verify).files[Role.MAIN]}
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at] = data.draw(st.integers(0, 255))
@@ -139,6 +145,6 @@ def test_mutated_bytes_are_refused_and_never_crash(tmp_path: Path, data: st.Data
         opened = open_bundle(path, RECORD, 3, verify)
     except NwmError:
         return
-    assert {file.entry for file in opened.files} == before, "changed bytes were accepted"
-    for file in opened.files:
+    assert {file.entry for file in opened.files[Role.MAIN]} == before, "changed bytes were accepted"
+    for file in opened.files[Role.MAIN]:
         assert digest_bytes(b"".join(file.read())) == file.entry.digest

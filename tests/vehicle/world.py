@@ -21,7 +21,7 @@ from nwmctl.vehicle.faults import PowerLoss, Trouble, plan_from_text
 from nwmctl.vehicle.link import Link
 from nwmctl.vehicle.machine import Machine, Senses
 from nwmctl.vehicle.order import BundleOrder
-from nwmctl.vehicle.record import PinnedTrust
+from nwmctl.vehicle.record import PinnedTrust, VehicleRecord
 from nwmctl.vehicle.slots import Slots
 from tests.vehicle.bundles import RECORD, contents, write_swu
 from tests.vehicle.fake_gateway import BASE, FakeGateway
@@ -47,13 +47,14 @@ class World:
     gateway: FakeGateway = field(default_factory=FakeGateway)
     errors: list[NwmError] = field(default_factory=list)
     lives: int = 0
+    record: VehicleRecord = RECORD
     find: Callable[[Machine, BundleOrder], SignedFile] = lambda machine, order: SignedFile(
         Digest(order.sha256), order.size
     )
 
     def __post_init__(self) -> None:
         trust = PinnedTrust(b"{}", self.keyring.ca_pem())
-        deliver(self.folder, RECORD, trust, self.swu(3, "factory.swu"), self.clock)
+        deliver(self.folder, self.record, trust, self.swu(3, "factory.swu"), self.clock)
 
     def swu(
         self,
@@ -64,7 +65,7 @@ class World:
         change: Callable[[BundleManifest], BundleManifest] = lambda manifest: manifest,
         size: int = 5000,
     ) -> Path:
-        manifest, files = contents(sequence, size=size)
+        manifest, files = contents(sequence, size=size, cpu=len(self.record.computers) > 1)
         signer = keyring or self.keyring
         path = self.folder.parent / name
         return write_swu(path, change(manifest), files, sign=lambda data: signed(data, signer))
