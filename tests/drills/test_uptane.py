@@ -17,9 +17,7 @@ from nwmctl.vehicle.machine import Machine, Senses
 from nwmctl.vehicle.metadata import Repository
 from nwmctl.vehicle.order import SlotOrder
 from nwmctl.vehicle.record import PinnedTrust, load_trust
-from tests.drills.conftest import Grounds, attack_named, grounds
-
-__all__ = ["grounds"]
+from tests.drills.conftest import Grounds, attack_named
 
 
 def staged(refusal: type[Exception], change: dict[str, object], *, drop: tuple[str, ...] = ()) -> Attack:
