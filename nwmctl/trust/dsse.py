@@ -1,4 +1,4 @@
-"""DSSE envelopes: a document's bytes, its type, and ed25519 signatures over both (DSSE v1).
+"""DSSE envelopes: a document's bytes, its type, and signatures (ed25519, or ECDSA P-256) over both (DSSE v1).
 
 Detached use: the envelope lies beside the document and carries the same bytes as payload. ``verify_dsse`` returns the
 payload it verified; whoever reads the document beside it must use that payload, or compare. The key id in an envelope
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nwmctl.errors import EnvelopeError, PayloadTypeError, UntrustedSignatureError
 from nwmctl.formats import canonical
-from nwmctl.trust.keys import Signer, verify_ed25519
+from nwmctl.trust.keys import Signer, verify_signature
 
 MODEL_CARD_TYPE = "application/vnd.nwmctl.model-card+json"
 POLICY_TYPE = "application/vnd.nwmctl.policy+yaml"
@@ -74,7 +74,7 @@ def verify_dsse(envelope: bytes, payload_type: str, trusted: Sequence[str]) -> V
 
 
 def _any_signed(key: str, signatures: Iterable[bytes], signed: bytes) -> bool:
-    return any(verify_ed25519(key, signature, signed) for signature in signatures)
+    return any(verify_signature(key, signature, signed) for signature in signatures)
 
 
 def _open(envelope: bytes) -> tuple[bytes, str, list[bytes]]:

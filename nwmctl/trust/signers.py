@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 from nwmctl.errors import (
     KeyFolderOpenError,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer as LibrarySigner
 
 FILE_SCHEME = "file"
+PIN_VARIABLE = "pin-env"
+"""Part of a URI's query: the environment variable with the secret that this device asks for. Without it the key
+folder's passphrase is tried."""
 _MAX_KEY_FILE = 1 << 16
 
 
@@ -94,6 +98,8 @@ class RemoteSigner:
         scheme = type(self.signer).__name__
         try:
             signature = bytes.fromhex(self.signer.sign(data).signature)
+        except NwmError:
+            raise
         except Exception as problem:  # the library's signers document no closed set of errors
             raise SignerFailedError(
                 f"the signer of {self.public[:24]}... did not sign",
@@ -235,13 +241,15 @@ def _load_remote(uri: str, passphrase: bytes | None, public: str, certificate: b
     from nwmctl.trust.publics import parse_public
 
     def secret(what: str) -> str:
-        if passphrase is None:
+        named = dict(parse_qsl(urlsplit(uri).query)).get(PIN_VARIABLE)
+        found = os.environ.get(named) if named else passphrase.decode() if passphrase is not None else None
+        if not found:
             raise KeyPassphraseError(
                 f"'{uri[:80]}' asks for a secret: {what}",
-                why="none was given",
-                next="name the variable that holds it with --passphrase-env",
+                why=f"the variable {named} is not set" if named else "none was given",
+                next=f"write {PIN_VARIABLE}=VARIABLE into the URI's query and set that variable, or --passphrase-env",
             )
-        return passphrase.decode()
+        return found
 
     rsa = _certified(certificate) if certificate else None
     try:

@@ -287,7 +287,8 @@ SAMPLES: tuple[object, ...] = (
         1, "secret",
     ),
     Certificate(
-        "nwm-9", 20, digest("card"), digest("old"), digest("policy"), digest("root"), 2, True, True, "draft"
+        "nwm-9", 20, digest("card"), digest("old"), digest("policy"), digest("root"), 2, True, True, True, "draft",
+        Tighten(_RULES.platforms, 1),
     ),
     Dossier(
         "{}", (ProvenLeaf(Leaf(LeafKind.PAYLOAD, "release/nt9/single/gpu", digest("payload")), 1, (digest("leaf"),)),),
