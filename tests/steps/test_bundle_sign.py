@@ -8,21 +8,26 @@ from typing import Any
 
 import pytest
 
+from nwmctl.bundling.pack import PackingOrder
 from nwmctl.bundling.read import read_bundle
+from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BundleKind, BundleManifest
-from nwmctl.domain.digest import Digest
+from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Evidence
+from nwmctl.domain.packing import Compression
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import BundleWork, FleetRulesWork, SignWork
 from nwmctl.errors import BundlePlanError, NwmError
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
+from nwmctl.formats.swu import parse_description
 from nwmctl.steps.bundle import bundle_step
 from nwmctl.steps.sign import sign_step
 from nwmctl.storage.content import ContentStore
 from nwmctl.trust.cms import verify_cms
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys
+from nwmctl.trust.payload_key import PayloadKey
 from tests.bundling import samples
 from tests.project import STRANGER
 from tests.steps.conftest import quiet
@@ -54,7 +59,53 @@ def test_a_bundle_holds_every_build_and_every_vehicle_model(store: ContentStore)
         ("big", "gpu"), ("big", "cpu"), ("small", "cpu"),
     }  # fmt: skip
     assert {file.vehicle_model for file in made.chassis} == {"v1", "v2"}
-    assert outcome.summary == {"payloads": 2, "chassis_adaptations": 2, "virtual_fleets_only": True}
+    plain = len(samples.GPU) + len(samples.CPU)
+    packed = outcome.summary.pop("packed_bytes")
+    assert outcome.summary == {
+        "payloads": 2, "payload_bytes": plain, "chassis_adaptations": 2, "virtual_fleets_only": True,
+    }  # fmt: skip
+    assert 0 < packed < plain / 5
+
+
+def test_only_the_revisions_that_execute_a_payload_are_offered_it(store: ContentStore) -> None:
+    made = bundled(store, bundle_inputs(store))
+    described = parse_description(store.read(made.outputs["description"]))
+    offered = {
+        revision: {file.filename for file in described.files_of(revision) if file.filename.startswith("payload-")}
+        for revision in described.revisions
+    }
+    gpu, cpu = (f"payload-{digest_bytes(data).hex[:16]}.vmfb" for data in (samples.GPU, samples.CPU))
+    assert offered == {"r1": {gpu, cpu}, "r2": {cpu}}
+
+
+def test_a_key_a_codec_and_a_template_are_in_the_key_of_the_step(store: ContentStore) -> None:
+    orders = [
+        PackingOrder(),
+        PackingOrder(Compression.NONE),
+        PackingOrder(key=PayloadKey(bytes(32))),
+        PackingOrder(key=PayloadKey(b"1" * 32)),
+    ]
+    steps = [bundle_step(store, order) for order in orders] + [bundle_step(store, join_template="#!")]
+    assert len({step.key(to_plain(WORK), {}) for step in steps}) == len(steps)
+    assert not any("1" * 32 in step.fingerprint(WORK) for step in steps)
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32])
+def test_a_large_payload_is_signed_in_parts(store: ContentStore, keys: KeyRing, key: bytes | None) -> None:
+    order = PackingOrder(Compression.ZSTD, PayloadKey(key) if key else None, part_bytes=500)
+    inputs = bundle_inputs(store)
+    made = bundle_step(store, order, (samples.ROOT / "templates" / JOIN_TEMPLATE_NAME).read_text())
+    outputs = made.run(to_plain(WORK), inputs, quiet).outputs
+    step = sign_step(store, keys, None, (), real_now())
+    outcome = step.run(to_plain(SIGN_WORK), sign_inputs(store, inputs, outputs), quiet)
+    path = store.path(outcome.outputs["swu"])
+    contents = read_bundle(path, lambda data, signature: None, key)
+    assert sorted(size for name, size in contents.sizes.items() if name.startswith("payload-")) == sorted(
+        [len(samples.GPU), len(samples.CPU)]
+    )
+    assert contents.sealed == ()
+    without = read_bundle(path, lambda data, signature: None)
+    assert len(without.sealed) == (2 if key else 0)
 
 
 def test_the_same_papers_give_the_same_bundle_elsewhere(store: ContentStore, tmp_path: Path) -> None:
@@ -145,9 +196,7 @@ def _strangers_policy(store: ContentStore, inputs: dict[str, Digest]) -> SignWor
     return replace(SIGN_WORK, safety_keys=(STRANGER.public,))
 
 
-@pytest.mark.parametrize(
-    ("spoil", "code"), [(_failed_evidence, 5), (_real_fleet, 5), (_strangers_policy, 4)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("spoil", "code"), [(_failed_evidence, 5), (_real_fleet, 5), (_strangers_policy, 4)])
 def test_bad_papers_are_not_signed_and_leave_no_bundle(
     store: ContentStore, keys: KeyRing, spoil: Any, code: int
 ) -> None:
