@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from nwmctl.app.clock import SystemClock
+from nwmctl.app.director import ensure_root, first_root
 from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.parent import end_with_parent
 from nwmctl.app.passphrases import unlock
 from nwmctl.app.project import Project
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest
+from nwmctl.domain.keys import KeyRole
 from nwmctl.errors import NoLocalFleetError, ProcessDiedError
 from nwmctl.fleet.inventory import read_inventory
 from nwmctl.formats import canonical
@@ -32,6 +34,7 @@ from nwmctl.storage.content import write_atomically
 from nwmctl.storage.database import Database
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.director import DirectorKeys
+from nwmctl.trust.director_root import DirectorRoot
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.vehicle.faults import FaultPlan
 from nwmctl.vehicle.record import VehicleRecord
@@ -46,7 +49,8 @@ class VirtualFleet:
     """Everything needed to drive a virtual fleet: pinned trust, vehicles, and what their factory installed.
 
     ``mirror`` is a folder, relative to the workspace unless the release names an absolute one; ``factory`` names each
-    platform's bundle in the content store.
+    platform's bundle in the content store. ``director_root`` is pinned in the vehicles, and the gateway signs with the
+    key folder ``director_keys``; both are empty for a fleet without a director.
     """
 
     mirror: str
@@ -55,6 +59,8 @@ class VirtualFleet:
     vehicles: tuple[VehicleRecord, ...]
     factory: dict[str, Digest]
     poll_s: float
+    director_root: str = ""
+    director_keys: str = ""
 
 
 @dataclass(slots=True)
@@ -101,6 +107,7 @@ def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, fa
             next="add a mirror with a file: address to the release",
         )
     root = workspace.repository / "metadata" / "1.root.json"
+    director = _director(workspace, keys)
     fleet = VirtualFleet(
         mirror=local.uri.removeprefix("file:"),
         root_metadata=root.read_text("utf-8"),
@@ -108,9 +115,20 @@ def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, fa
         vehicles=vehicles,
         factory=factory,
         poll_s=release.poll_s,
+        director_root=director.tuf.decode() if director else "",
+        director_keys=str(keys.folder.resolve()) if director else "",
     )
     # Tokens are in it, so nobody else may read it.
     write_atomically(_fleet_file(workspace, release.fleet.name), canonical.encode(to_plain(fleet)), 0o600)
+
+
+def _director(workspace: Workspace, keys: KeyRing) -> DirectorRoot | None:
+    """The director of a virtual fleet. Only with keys that need no passphrase, since nobody is there to give one when
+    the vehicles drive; rings of an older nwmctl have no such keys."""
+    if not (keys.development and keys.has(KeyRole.DIRECTOR) and keys.has(KeyRole.DIRECTOR_ROOT)):
+        return None
+    first, _ = ensure_root(workspace, keys, SystemClock())
+    return first_root(workspace) or first
 
 
 @contextmanager
@@ -139,6 +157,7 @@ def local_fleet(
             repository=f"{url}/mirror",
             poll_s=described.poll_s,
             faults=faults or FaultPlan(),
+            director_root=described.director_root,
         )
         path = workspace.state / "vehicles.json"
         write_atomically(path, canonical.encode(to_plain(config)), 0o600)
@@ -192,6 +211,8 @@ def _start_gateway(workspace: Workspace, fleet: VirtualFleet, services: Services
     ready.unlink(missing_ok=True)
     arguments = ["nwmctl", "gateway", "serve", "--port", "0", "--mirror", fleet.mirror]
     arguments += ["--ready-file", str(ready), "--workspace", str(workspace.root), "--parent", str(os.getpid())]
+    if fleet.director_keys:
+        arguments += ["--director-keys", fleet.director_keys]
     services.processes["gateway"] = _spawn(services, "gateway", arguments)
     deadline = clock.monotonic() + _START_S
     while not ready.exists():

@@ -48,6 +48,14 @@ AllowSlot = Callable[[Machine, SlotOrder], None]
 """Returns if signed metadata, where the vehicle demands them, allow a way back to its own slot; raises NwmError."""
 
 
+Speak = Callable[[Machine], None]
+"""Lets the vehicle's computers say, under their own keys, who they are and what they run; raises NwmError."""
+
+
+def _say_nothing(machine: Machine) -> None:
+    """A vehicle without a director has nobody to tell."""
+
+
 def _no_director(machine: Machine, order: SlotOrder) -> None:
     assert machine.trust.director_root is None, "a vehicle with a director needs Services.allow"
 
@@ -65,6 +73,7 @@ class Services:
     poll_s: float | None = None
     allow: AllowSlot = _no_director
     pace: Pace = BUNDLE_PACE
+    speak: Speak = _say_nothing
 
 
 class _Cancelled(Exception):
@@ -83,6 +92,7 @@ class VehicleClient:
         self._pending: Pending | None = None
         self._facts: SlotFacts | None = None
         self._told: SlotFacts | None = None
+        self._spoken: SlotFacts | None = None
         self._poll_s = services.poll_s or 1.0
 
     async def power_on(self) -> None:
@@ -114,6 +124,11 @@ class VehicleClient:
         if self._facts is not None and self._facts != self._told:
             await self._link.tell(self._attributes(self._facts))
             self._told = self._facts
+        if self._facts != self._spoken:
+            # A director that does not listen must not keep a vehicle from an update that is on its way.
+            with contextlib.suppress(NwmError):
+                await self._work(self._services.speak, self._machine)
+                self._spoken = self._facts
         action = self._pending
         if action is not None and action.outcome is not None and not action.told:
             # An action that the gateway no longer knows counts as told: there is nobody left to tell.

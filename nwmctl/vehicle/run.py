@@ -30,6 +30,7 @@ from nwmctl.vehicle.link import Link
 from nwmctl.vehicle.machine import Machine, Senses
 from nwmctl.vehicle.metadata import Repository
 from nwmctl.vehicle.record import PinnedTrust, VehicleRecord, load_record
+from nwmctl.vehicle.voice import Voice
 
 _THREADS = 4
 """More than cores: most of the heavy work waits for the disk."""
@@ -51,6 +52,7 @@ class VehiclesConfig:
     that the gateway serves.
     ``folder`` holds one folder per vehicle, named by its VIN; ``vehicles`` are delivered into it if they are not
     there, empty means those that are. ``previous``: the bundle that the factory installed, by platform.
+    ``director_root`` is pinned in vehicles that are delivered; empty for a fleet without a director.
     ``poll_s`` replaces the gateway's polling time. ``concurrency``: how many vehicles update at the same moment.
     """
 
@@ -65,6 +67,7 @@ class VehiclesConfig:
     poll_s: float | None = None
     concurrency: int = 16
     faults: FaultPlan = field(default_factory=FaultPlan)
+    director_root: str = ""
 
     def __post_init__(self) -> None:
         if self.poll_s is not None and self.poll_s <= 0:
@@ -82,7 +85,8 @@ def load_config(path: Path) -> VehiclesConfig:
 def deliver_all(config: VehiclesConfig, clock: Clock, pool: Executor) -> tuple[str, ...]:
     """Deliver the vehicles that are not there yet; returns the VINs of all. Raises as ``deliver``."""
     root = Path(config.folder)
-    trust = PinnedTrust(config.root_metadata.encode(), config.ca_pem.encode())
+    director = config.director_root.encode() or None
+    trust = PinnedTrust(config.root_metadata.encode(), config.ca_pem.encode(), director)
 
     def one(who: VehicleRecord) -> str:
         previous = config.previous.get(who.platform)
@@ -110,7 +114,10 @@ async def run_vehicles(
         director = f"{config.gateway}/{config.tenant}/uptane/v1/{{vin}}/director"
         repository = Repository(config.repository or f"{config.gateway}/mirror", config.gateway, senses.clock, director)
         busy = asyncio.Semaphore(config.concurrency)
-        services = Services(pool, busy, asyncio.sleep, repository.find, config.poll_s, repository.allow)
+        voice = Voice(director, config.gateway)
+        services = Services(
+            pool, busy, asyncio.sleep, repository.find, config.poll_s, repository.allow, speak=voice.speak
+        )
         tasks = [asyncio.create_task(_live(config, vin, senses, services, observe), name=vin) for vin in vins]
         for task in tasks:
             task.add_done_callback(lambda task: _tell_crash(task, observe))

@@ -29,7 +29,13 @@ from nwmctl.vehicle.record import DIRECTOR_NAME, VehicleRecord
 
 def ecus_of(record: VehicleRecord) -> dict[str, str]:
     """Serial -> hardware id of the vehicle's computers, as its director knows them."""
-    return {record.vin: hardware_id(record.board, record.revision)}
+    hardware = hardware_id(record.board, record.revision)
+    return {serial_of(record, each.name): hardware for each in record.computers}
+
+
+def serial_of(record: VehicleRecord, computer: str) -> str:
+    """The serial of a computer."""
+    return f"{record.vin}/{computer}"
 
 
 def confirm_bundle(machine: Machine, listed: ListedBundle, lines: Lines, url: str, now_us: int) -> None:
