@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from nwmctl.trust.keys import KeyRing
+from nwmctl.domain.keys import KeyRole
+from nwmctl.trust.keyfolder import Wish, keep_root, revoke_key
+from nwmctl.trust.keyfolder import rotate_keys as rotate_in_folder
+from nwmctl.trust.keys import KeyRing, init_keys
 from nwmctl.trust.repository import Publication, add_targets, create_repository, rotate_keys
+from nwmctl.trust.roots import draft_root, finish_root, sign_root
 from tests.real import require_program, require_real
 from tests.trust.conftest import real_now
 from tests.trust.test_repository import bundle, rings
@@ -103,3 +107,51 @@ def test_tuf_js_verifies_ours_follows_a_rotation_and_refuses_damage(
     assert "ash" in str(ask(base, first.state.roots[0], tmp_path / "other", NEW.name)["error"])
     stranger = create_repository(rings[1], clock)
     assert "sign" in str(ask(base, stranger.state.roots[0], tmp_path / "stranger", NEW.name)["error"]).lower()
+
+
+def test_tuf_js_follows_platform_lists_bins_and_a_root_that_two_of_three_rotated(
+    served: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, base = served
+    clock = real_now()
+    roles = [KeyRole.ROOT, KeyRole.TARGETS, KeyRole.SNAPSHOT, KeyRole.TIMESTAMP]
+    ring = init_keys(tmp_path / "ring", clock, roles, development=True, platforms=["nt2.0", "nt3.0"])
+    first = create_repository(ring, clock)
+    (folder / "targets").mkdir()
+    (folder / NEW.path).write_bytes(CONTENT)
+
+    listed = add_targets(first.state, [NEW, bundle("nt3.0")], ring, clock)
+    assert NEW.name in json.loads(listed.state.delegated["platform-nt2.0"])["signed"]["targets"]
+    write(folder, listed)
+    assert ask(base, first.state.roots[0], tmp_path / "car", NEW.name)["ok"]
+
+    binned = add_targets(listed.state, [bundle("nt2.0", n) for n in range(20, 40)], ring, clock, bins_from=10)
+    assert len(binned.state.delegated) == 2 + 16
+    write(folder, binned)
+    for scratch in ("car", "fresh"):
+        found = ask(base, first.state.roots[0], tmp_path / scratch, NEW.name)
+        assert found["ok"], found
+
+    # One root key is lost, the timestamp key replaced; two of three old holders sign, and two of the new three.
+    changed = revoke_key(ring, clock, ring.publics(KeyRole.ROOT)[0])
+    changed = rotate_in_folder(changed, clock, Wish(KeyRole.ROOT, count=3, threshold=2))
+    changed = rotate_in_folder(changed, clock, Wish(KeyRole.TIMESTAMP))
+    changed = rotate_in_folder(changed, clock, Wish(KeyRole.TARGETS, "nt2.0", count=3, threshold=2))
+    old = first.state.roots[0]
+    draft = draft_root(changed.document, old, clock.now_us())
+    signers = [*changed.signers(KeyRole.ROOT), *changed.signers_of(ring.publics(KeyRole.ROOT), 2, "root")]
+    assert len(signers) == 4
+    keep_root(changed, finish_root(draft, [sign_root(draft, one, old) for one in signers], old), 2)
+    rotated = add_targets(binned.state, [], changed, clock)
+    assert [len(json.loads(root)["signatures"]) for root in rotated.state.roots] == [2, 4]
+    write(folder, rotated)
+    for scratch in ("car", "new"):
+        found = ask(base, old, tmp_path / scratch, NEW.name)
+        assert found["ok"], found
+
+    # A root that too few of the old keys have signed is not followed.
+    short = json.loads(rotated.state.roots[1])
+    new_keys = set(short["signed"]["roles"]["root"]["keyids"])
+    short["signatures"] = [one for one in short["signatures"] if one["keyid"] in new_keys]
+    (folder / "metadata" / "2.root.json").write_text(json.dumps(short))
+    assert "signed by" in str(ask(base, old, tmp_path / "late", NEW.name)["error"])
