@@ -30,7 +30,7 @@ from nwmctl.formats.delta_elements import UNSIGNED, Unsigned
 
 _TRIED: Final = 1 << 13
 _PLACES: Final = 3
-_LEVEL: Final = 6
+_LEVEL: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +255,17 @@ class _Tally:
 
 def _zstd(fresh: bytes, window: bytes) -> bytes:
     """A stream that may look back on ``window``."""
+    # zstd looks back on no more than a few bytes per entry of its tables: they grow with the window.
+    reach = max(10, (len(fresh) + len(window)).bit_length())
     form = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, source_size=len(fresh), dict_size=len(window), write_content_size=1, write_checksum=0
+        _LEVEL,
+        source_size=len(fresh),
+        dict_size=len(window),
+        window_log=reach,
+        hash_log=max(6, reach - 3),
+        chain_log=max(6, reach - 3),
+        write_content_size=1,
+        write_checksum=0,
     )
     past = zstandard.ZstdCompressionDict(window, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if window else None
     packed = zstandard.ZstdCompressor(compression_params=form, dict_data=past).compress(fresh)

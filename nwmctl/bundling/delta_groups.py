@@ -8,30 +8,26 @@ in, bytes out. docs/delta-format.md says what the bytes mean.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import zstandard
 
 from nwmctl.formats.delta import LAST_CONTEXT, Kind
-from nwmctl.formats.delta_elements import Bytes, Coder, Signed, Unsigned, contexts, differences, members, zigzag
+from nwmctl.formats.delta_elements import BLOCK, Bytes, Coder, Signed, Unsigned, contexts, differences, places, zigzag
 
 UNCHANGED: Final = b"\x00"
 _AGAINST_OLD: Final = b"\x01"
 _ALONE: Final = b"\x02"
-_GROUP: Final = struct.Struct("<BBBb")
+_GROUP: Final = struct.Struct("<BBBbI")
 _WORD: Final = struct.Struct("<I")
 
 _SAMPLE: Final = 1 << 14
-_GROUPS: Final = 8
+_GROUPS: Final = 6
 """Groups per section at most: each costs a pass over the chunk on both sides."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
-    first: int
-    last: int
+_NOTHING: Final = np.zeros(0, np.uint8)
 
 
 class Packer:
@@ -63,14 +59,25 @@ class Packer:
         return _ALONE + alone if len(alone) < len(against) else _AGAINST_OLD + against
 
     def _section(self, kind: Kind, old: Unsigned, new: Unsigned) -> bytes:
-        found = contexts(kind, old)
-        steps = differences(kind, old, new)
+        # The steps of 8-bit integers are as wide for large ones as for small ones: groups would only cost.
+        spread = contexts(kind, old[:: max(1, len(old) // _SAMPLE)]) if kind is not Kind.INT8 else _NOTHING
+        lasts = _lasts(spread)
+        groups: list[list[Signed]] = [[] for _ in lasts]
+        for start in range(0, len(old), BLOCK):
+            part = old[start : start + BLOCK]
+            steps = differences(kind, part, new[start : start + BLOCK])
+            if len(lasts) == 1:
+                groups[0].append(steps)
+                continue
+            for number, where in places(contexts(kind, part), lasts):
+                groups[number].append(steps[where])
         records = []
         streams = []
-        for part in _ranges(found):
-            group = steps if part == _ALL else steps[members(found, part.first, part.last)]
+        for last, parts in zip(lasts, groups, strict=True):
+            group = np.concatenate(parts) if parts else np.zeros(0, f"<i{kind.width}")
+            parts.clear()
             coder, shift, centre, coded = self._group(group)
-            records.append(_GROUP.pack(part.last, coder, shift, centre))
+            records.append(_GROUP.pack(last, coder, shift, centre, len(group)))
             streams.append(coded)
         return bytes([len(records)]) + b"".join(records) + b"".join(streams)
 
@@ -126,26 +133,21 @@ class Packer:
         return _WORD.pack(len(data) << 1) + data if data else b""
 
 
-_ALL: Final = _Range(0, LAST_CONTEXT)
-
-
-def _ranges(found: Bytes) -> list[_Range]:
-    """Ranges of contexts, each with enough elements to be worth a group; together they cover every context."""
+def _lasts(found: Bytes) -> list[int]:
+    """The last context of each group, from a sample of contexts: every group has enough elements to be worth it."""
     counts = np.bincount(found, minlength=LAST_CONTEXT + 1)
-    least = max(256, len(found) // 40)
-    ends: list[int] = []
+    least = max(8, int(counts.sum()) // 40)
+    lasts: list[int] = []
     total = 0
     for context in np.flatnonzero(counts):
         total += int(counts[context])
         if total >= least:
-            ends.append(int(context))
+            lasts.append(int(context))
             total = 0
-    while len(ends) > _GROUPS:
-        sizes = np.add.reduceat(counts, [0, *(end + 1 for end in ends[:-1])])
-        light = int(np.argmin(sizes[:-1] + sizes[1:]))
-        del ends[light]
-    ends = [*ends[:-1], LAST_CONTEXT] if ends else [LAST_CONTEXT]
-    return [_Range(first, last) for first, last in zip([0, *(end + 1 for end in ends[:-1])], ends, strict=True)]
+    while len(lasts) > _GROUPS:
+        sizes = np.add.reduceat(counts, [0, *(last + 1 for last in lasts[:-1])])
+        del lasts[int(np.argmin(sizes[:-1] + sizes[1:]))]
+    return [*lasts[:-1], LAST_CONTEXT]
 
 
 def _ways(sample: Unsigned) -> list[tuple[Coder, int]]:
@@ -162,7 +164,7 @@ def _ways(sample: Unsigned) -> list[tuple[Coder, int]]:
         ways.append((Coder.BITS2, 0))
     if mean < 0.6:
         ways.append((Coder.BITS1, 0))
-    if np.count_nonzero(sample) * 8 < len(sample):
+    if np.count_nonzero(sample) * 16 < len(sample):
         ways.append((Coder.GAPS, 0))
     return ways
 

@@ -20,7 +20,7 @@ Guess = Callable[[int, int, int], Kind]
 """From offset in the old file, offset in the new file and length to the kind that codes smallest."""
 
 _STRETCH: Final = 1 << 18
-_MOST_MARGIN: Final = 3 * CHUNK // 8
+_MOST_MARGIN: Final = CHUNK // 4
 _FILLING: Final = 64
 
 

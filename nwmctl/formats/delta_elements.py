@@ -9,6 +9,7 @@ Pure arithmetic on arrays; knows no stream.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from nwmctl.formats.delta import Kind
 Unsigned = NDArray[Any]
 Signed = NDArray[Any]
 Bytes = NDArray[np.uint8]
+Places = NDArray[np.intp]
 
 UNSIGNED: Final[dict[Kind, np.dtype[Any]]] = {
     Kind.FP16: np.dtype("<u2"),
@@ -28,6 +30,10 @@ UNSIGNED: Final[dict[Kind, np.dtype[Any]]] = {
     Kind.INT8: np.dtype("u1"),
 }
 _MANTISSA: Final = {Kind.FP16: 10, Kind.BF16: 7, Kind.FP32: 23}
+_MANY: Final = 7
+
+BLOCK: Final = 1 << 16
+"""Elements to work on at once: what one step leaves is still in the processor's cache for the next one."""
 
 
 class Coder(IntEnum):
@@ -59,9 +65,29 @@ def contexts(kind: Kind, old: Unsigned) -> Bytes:
     return found
 
 
-def members(found: Bytes, first: int, last: int) -> NDArray[np.intp]:
-    """Where the elements with a context from ``first`` to ``last`` stand, in order."""
-    return np.flatnonzero((found - np.uint8(first)) <= np.uint8(last - first))
+def places(found: Bytes, lasts: Sequence[int]) -> Iterator[tuple[int, Places]]:
+    """For each range of contexts, given by its last one: its number, and where its elements stand, in order.
+
+    The ranges come in any order, and one without elements may not come at all.
+    """
+    scarce: NDArray[np.bool_] | None = None
+    late = []
+    first = 0
+    for number, last in enumerate(lasts):
+        mask = (found - np.uint8(first)) <= np.uint8(last - first)
+        if np.count_nonzero(mask) * _MANY > len(found):
+            yield number, mask.nonzero()[0]
+        else:
+            late.append((number, first, last))
+            scarce = mask if scarce is None else np.bitwise_or(scarce, mask, out=scarce)
+        first = last + 1
+    if scarce is None:
+        return
+    # Looking for few elements among many is dear: the scarce ranges are looked for among themselves.
+    rest = scarce.nonzero()[0]
+    among = found[rest]
+    for number, first, last in late:
+        yield number, rest[((among - np.uint8(first)) <= np.uint8(last - first)).nonzero()[0]]
 
 
 def differences(kind: Kind, old: Unsigned, new: Unsigned) -> Signed:

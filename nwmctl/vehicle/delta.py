@@ -10,32 +10,29 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import zstandard
 
 from nwmctl.domain.digest import Digest
 from nwmctl.errors import DeltaBaseError, DeltaFileError, DeltaResultError, NoSpaceError
 from nwmctl.formats import delta as wire
 from nwmctl.formats.delta import Kind, Piece, limit, malformed
 from nwmctl.formats.delta_elements import (
+    BLOCK,
     UNSIGNED,
     Bytes,
-    Coder,
-    Unsigned,
+    Signed,
     apply_differences,
     contexts,
-    members,
-    unzigzag,
+    places,
 )
+from nwmctl.vehicle.delta_body import BodyReader, Group
 
-_BLOCK: Final = 1 << 18
-_GROUP: Final = struct.Struct("<BBBb")
+_READ: Final = 1 << 18
 
 
 def apply_delta(old: Path, delta: Path, out: Path, *, max_size: int = wire.MAX_SIZE) -> Digest:
@@ -73,7 +70,7 @@ def _check_base(base: int, header: wire.Header, old: Path) -> None:
     size = os.fstat(base).st_size
     state = hashlib.sha256()
     if size == header.old_size:
-        while block := _read(base, _BLOCK):
+        while block := _read(base, _READ):
             state.update(block)
     if size != header.old_size or state.hexdigest() != header.old_digest.hex:
         raise DeltaBaseError(
@@ -102,7 +99,7 @@ def _apply(change: int, base: int, header: wire.Header, out: int) -> Digest:
 
 def _chunk(pieces: tuple[Piece, ...], length: int, body: bytes, base: int) -> memoryview:
     block = np.empty(length, np.uint8)
-    reader = _Reader(body)
+    reader = BodyReader(body)
     for kind in Kind:
         parts = [piece for piece in pieces if piece.kind is kind]
         if not parts:
@@ -119,7 +116,7 @@ def _chunk(pieces: tuple[Piece, ...], length: int, body: bytes, base: int) -> me
     return memoryview(block)  # type: ignore[arg-type]
 
 
-def _bytes(parts: list[Piece], reader: _Reader, base: int) -> Bytes:
+def _bytes(parts: list[Piece], reader: BodyReader, base: int) -> Bytes:
     size = sum(piece.length for piece in parts)
     method = reader.byte()
     if method == 0:
@@ -130,7 +127,7 @@ def _bytes(parts: list[Piece], reader: _Reader, base: int) -> Bytes:
     raise malformed(f"a byte section has the method {method}")
 
 
-def _elements(kind: Kind, parts: list[Piece], reader: _Reader, base: int) -> Bytes:
+def _elements(kind: Kind, parts: list[Piece], reader: BodyReader, base: int) -> Bytes:
     old = np.zeros(sum(piece.length for piece in parts) // kind.width, UNSIGNED[kind])
     method = reader.byte()
     if method != 2:
@@ -139,17 +136,26 @@ def _elements(kind: Kind, parts: list[Piece], reader: _Reader, base: int) -> Byt
         return old.view(np.uint8)
     if method not in (1, 2):
         raise malformed(f"an element section has the method {method}")
-    found = contexts(kind, old)
-    signed = np.empty(len(old), np.dtype(f"<i{kind.width}"))
-    first = 0
-    for last, coder, shift, centre in reader.groups():
-        where = members(found, first, last)
-        steps = unzigzag(reader.values(coder, shift, len(where), old.dtype))
-        if centre:
-            steps += signed.dtype.type(centre)
-        signed[where] = steps
-        first = last + 1
-    return apply_differences(kind, old, signed).view(np.uint8)
+    groups = reader.groups(len(old))
+    steps = [reader.steps(group, old.dtype) for group in groups]
+    used = [0] * len(groups)
+    for start in range(0, len(old), BLOCK):
+        part = old[start : start + BLOCK]
+        block = np.empty(len(part), steps[0].dtype)
+        if len(groups) == 1:
+            block[:] = steps[0][start : start + BLOCK]
+        else:
+            _scatter(block, contexts(kind, part), groups, steps, used)
+        part[:] = apply_differences(kind, part, block)
+    return old.view(np.uint8)
+
+
+def _scatter(block: Signed, found: Bytes, groups: Sequence[Group], steps: Sequence[Signed], used: list[int]) -> None:
+    for number, where in places(found, [group.last for group in groups]):
+        first, used[number] = used[number], used[number] + len(where)
+        if used[number] > groups[number].count:
+            raise malformed("a group has fewer values than its contexts have elements")
+        block[where] = steps[number][first : used[number]]
 
 
 def _fill(buffer: memoryview, parts: list[Piece], base: int) -> None:
@@ -158,137 +164,6 @@ def _fill(buffer: memoryview, parts: list[Piece], base: int) -> None:
         if piece.old is not None and os.preadv(base, [buffer[at : at + piece.length]], piece.old) != piece.length:
             raise _shrunk()
         at += piece.length
-
-
-class _Reader:
-    """Takes a chunk's body apart. Every length is known before it is read; nothing is allocated on a claim."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._at = 0
-        self._plain = zstandard.ZstdDecompressor()
-
-    def byte(self) -> int:
-        return self._take(1)[0]
-
-    def end(self) -> None:
-        if self._at != len(self._body):
-            raise malformed("bytes follow a chunk's last section")
-
-    def groups(self) -> list[tuple[int, Coder, int, int]]:
-        """Each group's last context, coder, shift and centre; the records stand in front of all streams."""
-        count = self.byte()
-        if not 1 <= count <= wire.MAX_GROUPS:
-            raise malformed(f"a section has {count} groups")
-        groups = []
-        before = -1
-        for last, coder, shift, centre in _GROUP.iter_unpack(self._take(_GROUP.size * count)):
-            if last <= before:
-                raise malformed("a section's groups are not in order")
-            if coder not in Coder._value2member_map_:
-                raise malformed(f"a group has the coder {coder}")
-            groups.append((last, Coder(coder), shift, centre))
-            before = last
-        if before != wire.LAST_CONTEXT:
-            raise malformed("a section's groups leave contexts out")
-        return groups
-
-    def values(self, coder: Coder, shift: int, count: int, form: np.dtype[Any]) -> Unsigned:
-        """The ``count`` values of one group, in the order of the group."""
-        if shift >= 8 * form.itemsize or (shift and not coder.bits):
-            raise malformed(f"a group has the shift {shift}")
-        if coder is Coder.ZERO or not count:
-            return np.zeros(count, form)
-        if coder is Coder.GAPS:
-            return self._sparse(count, form)
-        symbols = _unpacked(self.stream((count * coder.bits + 7) // 8), coder.bits, count)
-        values = symbols.astype(form)
-        full = np.flatnonzero(symbols == (1 << coder.bits) - 1)
-        if full.size:
-            values[full] += self._excess(full.size, form)
-        if shift:
-            values <<= form.type(shift)
-            self._low(values, shift)
-        return values
-
-    def _excess(self, count: int, form: np.dtype[Any]) -> Unsigned:
-        small = self.stream(count)
-        values = small.astype(form)
-        full = np.flatnonzero(small == 255)
-        if full.size:
-            values[full] += self.stream(full.size * form.itemsize).view(form)
-        return values
-
-    def _low(self, values: Unsigned, shift: int) -> None:
-        count = len(values)
-        whole, rest = divmod(shift, 8)
-        row = (count + 7) // 8
-        planes = self.stream(whole * count + rest * row)
-        for number in range(whole):
-            values |= planes[number * count : (number + 1) * count].astype(values.dtype) << (8 * number)
-        for number in range(rest):
-            at = whole * count + number * row
-            bits = np.unpackbits(planes[at : at + row], count=count, bitorder="little")
-            values |= bits.astype(values.dtype) << (8 * whole + number)
-
-    def _sparse(self, count: int, form: np.dtype[Any]) -> Unsigned:
-        values = np.zeros(count, form)
-        size = int.from_bytes(self._take(4), "little")
-        if size > count:
-            raise malformed("a group has more gaps than values")
-        gaps = self.stream(size)
-        marks = gaps != 255
-        ends = np.cumsum(gaps + marks.astype(np.int64))
-        where = ends[marks] - 1
-        if where.size:
-            if where[-1] >= count:
-                raise malformed("a gap leads beyond its group")
-            values[where] = self._excess(where.size, form) + form.type(1)
-        return values
-
-    def stream(self, size: int, window: bytes = b"") -> Bytes:
-        """A stream of exactly ``size`` bytes; ``window`` is what it may look back on."""
-        if not size:
-            return np.zeros(0, np.uint8)
-        word = int.from_bytes(self._take(4), "little")
-        data = self._take(word >> 1)
-        if not word & 1:
-            if len(data) != size:
-                raise malformed(f"a stream has {len(data)} bytes instead of {size}")
-            return np.frombuffer(data, np.uint8)
-        return np.frombuffer(self._expand(data, size, window), np.uint8)
-
-    def _expand(self, data: memoryview, size: int, window: bytes) -> bytes:
-        unpacker = self._plain
-        if window:
-            past = zstandard.ZstdCompressionDict(window, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-            unpacker = zstandard.ZstdDecompressor(dict_data=past)
-        try:
-            if zstandard.frame_content_size(data) != size:
-                raise malformed("a stream does not have the length that belongs there")
-            return unpacker.decompress(data, max_output_size=size, allow_extra_data=False)
-        except zstandard.ZstdError as problem:
-            raise malformed("a stream cannot be unpacked") from problem
-
-    def _take(self, size: int) -> memoryview:
-        data = memoryview(self._body)[self._at : self._at + size]
-        if len(data) != size:
-            raise malformed("a chunk's body ends inside a stream")
-        self._at += size
-        return data
-
-
-def _unpacked(packed: Bytes, bits: int, count: int) -> Bytes:
-    """Symbols of 1, 2, 4 or 8 bits, the first one in the lowest bits."""
-    if bits == 8:
-        return packed
-    if bits == 1:
-        return np.unpackbits(packed, count=count, bitorder="little")
-    symbols = np.empty(len(packed) * (8 // bits), np.uint8)
-    for number in range(8 // bits):
-        np.right_shift(packed, np.uint8(number * bits), out=symbols[number :: 8 // bits])
-    symbols &= np.uint8((1 << bits) - 1)
-    return symbols[:count]
 
 
 # --- files -------------------------------------------------------------------------------------------------------
