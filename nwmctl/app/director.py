@@ -15,11 +15,11 @@ from nwmctl.app.project import read_file
 from nwmctl.domain.clock import Clock
 from nwmctl.errors import DirectorNotReadyError, MetadataSignatureError
 from nwmctl.fleet import director, manifests
+from nwmctl.formats.uptane import DirectorRoot
 from nwmctl.formats.uptane_reports import Installed, decode_report
 from nwmctl.storage.database import Database, Reader
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.director import DirectorKeys, DirectorPool
-from nwmctl.trust.director_root import DirectorRoot, is_current, next_root
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.vehicle_report import installed_of
 
@@ -53,6 +53,8 @@ def ensure_root(
 
     Raises KeyMissingError, KeyThresholdError and what ``trust.director_root.next_root`` raises; then nothing changed.
     """
+    from nwmctl.trust.director_root import is_current, next_root
+
     given = read_file(finished, "root") if finished is not None else None
     with fleet_database(workspace) as database, database.transaction() as tx:
         newest = director.newest_root(tx)
@@ -90,6 +92,8 @@ def sign_fleet(
 
 def check_root(reader: Reader, ring: KeyRing) -> None:
     """Return if the director's root names the ring's keys. Raises DirectorNotReadyError, MetadataSignatureError."""
+    from nwmctl.trust.director_root import is_current
+
     newest = director.newest_root(reader)
     if newest is None:
         raise DirectorNotReadyError(

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from nwmctl.app.clock import SystemClock
-from nwmctl.app.director import ensure_root, first_root
 from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.parent import end_with_parent
 from nwmctl.app.passphrases import unlock
@@ -30,11 +29,11 @@ from nwmctl.errors import NoLocalFleetError, ProcessDiedError
 from nwmctl.fleet.inventory import read_inventory
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import Source, from_plain, to_plain
+from nwmctl.formats.uptane import DirectorRoot
 from nwmctl.storage.content import write_atomically
 from nwmctl.storage.database import Database
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.director import DirectorKeys
-from nwmctl.trust.director_root import DirectorRoot
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.vehicle.faults import FaultPlan
 from nwmctl.vehicle.record import VehicleRecord
@@ -125,6 +124,8 @@ def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, fa
 def _director(workspace: Workspace, keys: KeyRing) -> DirectorRoot | None:
     """The director of a virtual fleet. Only with keys that need no passphrase, since nobody is there to give one when
     the vehicles drive; rings of an older nwmctl have no such keys."""
+    from nwmctl.app.director import ensure_root, first_root
+
     if not (keys.development and keys.has(KeyRole.DIRECTOR) and keys.has(KeyRole.DIRECTOR_ROOT)):
         return None
     first, _ = ensure_root(workspace, keys, SystemClock())

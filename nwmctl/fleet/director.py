@@ -19,10 +19,9 @@ from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import DirectorNotReadyError, EcusNotRegisteredError
 from nwmctl.fleet.consequences import InstallMode, may_see
 from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
-from nwmctl.formats.uptane import Dialect, Directed, Direction, UseSlot, expiry_text
+from nwmctl.formats.uptane import Dialect, Directed, Direction, DirectorRoot, UseSlot, expiry_text
 from nwmctl.storage.database import Database, Reader, Row, Transaction, Value
 from nwmctl.trust.director import LIFETIME_US, RENEW_US, DirectorPool, DirectorSigner, Order
-from nwmctl.trust.director_root import DirectorRoot
 from nwmctl.trust.metadata import next_version
 
 PAGE = 4_000

@@ -85,6 +85,20 @@ class RoleKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectorRoot:
+    """One version of the director's root as the file of either dialect; ``reference`` is empty where nobody could
+    sign it."""
+
+    version: int
+    tuf: bytes
+    reference: bytes
+
+    def of(self, dialect: Dialect) -> bytes:
+        """The file of one dialect."""
+        return self.tuf if dialect is Dialect.TUF else self.reference
+
+
+@dataclass(frozen=True, slots=True)
 class DirectorTemplate:
     """One direction in one dialect until one expiry. ``middle`` is None where no file and so no computer is named."""
 

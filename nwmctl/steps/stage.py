@@ -197,7 +197,9 @@ class _Stage:
                 "mirrors": len(release.mirrors),
                 "files_uploaded": len(report.uploaded),
                 "files_already_there": len(report.verified),
-                "reference_dialect": reference.why_not or "signed",
+                "reference_dialect": (
+                    f"not in the reference dialect: {reference.why_not}" if reference.why_not else "in both dialects"
+                ),
                 "size": report.sent_bytes,
             },
         )

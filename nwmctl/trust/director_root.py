@@ -9,28 +9,12 @@ is none, and clients of that dialect are refused until there is. Pure but for th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nwmctl.domain.keys import KeyRole
 from nwmctl.errors import KeyElsewhereError, KeyRevokedError, KeyThresholdError, PublicKeyError, RootChainError
-from nwmctl.formats.uptane import Dialect, RoleKeys, expiry_text, key_id, root_text, sealed
+from nwmctl.formats.uptane import Dialect, DirectorRoot, RoleKeys, expiry_text, key_id, root_text, sealed
 from nwmctl.trust.keys import KeyRing, Signer
 from nwmctl.trust.metadata import translated
 from nwmctl.trust.roots import DIRECTOR_ROLES, RootRole, draft_root, finish_root, sign_root, view_root
-
-
-@dataclass(frozen=True, slots=True)
-class DirectorRoot:
-    """One version of the director's root as the file of either dialect; ``reference`` is empty where nobody could
-    sign it."""
-
-    version: int
-    tuf: bytes
-    reference: bytes
-
-    def of(self, dialect: Dialect) -> bytes:
-        """The file of one dialect."""
-        return self.tuf if dialect is Dialect.TUF else self.reference
 
 
 def next_root(

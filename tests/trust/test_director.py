@@ -28,9 +28,9 @@ from nwmctl.errors import (
     NwmError,
     SequenceDisagreesError,
 )
-from nwmctl.formats.uptane import Dialect, Directed, Direction, UseSlot, ecu_identifiers, expiry_text
+from nwmctl.formats.uptane import Dialect, Directed, Direction, DirectorRoot, UseSlot, ecu_identifiers, expiry_text
 from nwmctl.trust.director import DirectorKeys, DirectorPool, DirectorSigner, Order
-from nwmctl.trust.director_root import DirectorRoot, is_current, next_root
+from nwmctl.trust.director_root import is_current, next_root
 from nwmctl.trust.keys import KeyRing, init_keys
 from nwmctl.trust.metadata import ListedBundle, next_version
 from nwmctl.trust.uptane_client import DirectorState, VerifiedDirector, agree, refresh_director

@@ -14,8 +14,9 @@ from nwmctl.domain.campaign import CampaignState
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.fleet import director, manifests
 from nwmctl.formats.codec import to_plain
+from nwmctl.formats.uptane import DirectorRoot
 from nwmctl.formats.uptane_reports import decode_report
-from nwmctl.trust.director_root import DirectorRoot, next_root
+from nwmctl.trust.director_root import next_root
 from nwmctl.trust.keys import KeyRing
 from nwmctl.vehicle.run import VehiclesConfig
 from nwmctl.vehicle.slots import LISTING_NAME
