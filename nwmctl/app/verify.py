@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nwmctl.app.clock import SystemClock
@@ -20,7 +20,7 @@ from nwmctl.domain.bundle import BundleKind, BundleManifest
 from nwmctl.domain.certificate import LeafKind, Link, LinkState, LinkTopic, dossier_name
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.model import CARD_NAME, ModelCard
-from nwmctl.domain.release import RETURN_OFFSET, Release, Tighten
+from nwmctl.domain.release import RETURN_OFFSET, Release
 from nwmctl.errors import (
     ChainBrokenError,
     ChainOpenError,
@@ -197,7 +197,6 @@ def _anchors(order: VerifyOrder, release: Release | None) -> Anchors:
         safety_keys=order.safety_keys or (trust.safety_keys if trust else ()),
         model_keys=order.model_keys or (trust.model_keys if trust else ()),
         approver_keys=trust.approver_keys if trust else (),
-        tighten=release.tighten if release else Tighten(),
     )
 
 
@@ -256,10 +255,7 @@ def _with_weights(anchors: Anchors, folder: Path | None, certified: Certified) -
     card = documents.decode(ModelCard, card_bytes, CARD_NAME)
     own = {role: _digest(folder / entry.path) for role, entry in card.files.items() if role.startswith("weights")}
     weights = {f"{kind}/{role}": digest for kind in kinds for role, digest in own.items()}
-    return Anchors(
-        anchors.ca_pem, anchors.at_us, anchors.safety_keys, anchors.model_keys, anchors.approver_keys, anchors.tighten,
-        weights,
-    )  # fmt: skip
+    return replace(anchors, weights=weights)
 
 
 def _digest(path: Path) -> Digest:

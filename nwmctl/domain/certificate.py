@@ -106,9 +106,10 @@ class ProvenLeaf:
 class Certificate:
     """What is signed, once per release. ``leaves`` counts the tree's.
 
-    ``model`` and ``previous`` are the digests of the model cards, ``policy`` that of the policy. ``virtual_only`` says
-    that the evidence of at least one bundle is enough for virtual fleets and no others; ``development``, that keys
-    signed it that were made for trying out.
+    ``model`` and ``previous`` are the digests of the model cards, ``policy`` that of the policy; ``virtual`` says which
+    of its rules the bundles were judged by, ``tighten`` how the release made them stricter. ``virtual_only`` says that
+    the evidence of at least one bundle is enough for virtual fleets and no others; ``development``, that keys signed
+    it that were made for trying out.
     """
 
     release: str
@@ -118,9 +119,11 @@ class Certificate:
     policy: Digest
     root: Digest
     leaves: int
+    virtual: bool
     virtual_only: bool
     development: bool
     status: str
+    tighten: Tighten = field(default_factory=Tighten)
 
     def __post_init__(self) -> None:
         if self.status != DRAFT:

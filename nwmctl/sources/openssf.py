@@ -53,9 +53,12 @@ def _verify(folder: Path, signer: str) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     # By name: the package is not there for everybody, and knows no types.
-    verifying = import_module("model_signing.verifying")
+    verifying, hashing = import_module("model_signing.verifying"), import_module("model_signing.hashing")
+    # The signature lies among the files that it covers; nothing else is left out.
+    whole = hashing.Config().set_ignored_paths(paths=[folder / OPENSSF_NAME], ignore_git_paths=False)
     pem = ec_public_key(signer).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with tempfile.TemporaryDirectory(prefix="nwmctl-key-") as scratch:
         key = Path(scratch) / "key.pem"
         key.write_bytes(pem)
-        verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, folder / OPENSSF_NAME)
+        judge = verifying.Config().use_elliptic_key_verifier(public_key=key).set_hashing_config(whole)
+        judge.verify(folder, folder / OPENSSF_NAME)

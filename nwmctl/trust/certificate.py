@@ -119,9 +119,11 @@ def draw_up(judged: Sequence[Judged], request: CertificationRequest, seal: Seal,
         policy=judged[0].manifest.policy,
         root=root,
         leaves=len(proven),
+        virtual=request.virtual,
         virtual_only=virtual_only,
         development=development,
         status=DRAFT,
+        tighten=request.tighten,
     )
     sealed = seal(documents.encode(certificate), CERTIFICATE_TYPE)
     return Dossier(sealed.decode(), proven, dict(sorted(papers.items())))

@@ -18,8 +18,7 @@ from nwmctl.domain.certificate import Certificate, Dossier, LeafKind, Link, Link
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Evidence, Verdict
 from nwmctl.domain.model import ModelCard
-from nwmctl.domain.policy import Policy
-from nwmctl.domain.release import Tighten
+from nwmctl.domain.policy import FleetRules, Policy, tightened
 from nwmctl.errors import ChainBrokenError, LeafMissingError
 from nwmctl.formats import canonical, documents
 from nwmctl.formats.codec import to_plain
@@ -43,7 +42,6 @@ class Anchors:
     safety_keys: tuple[str, ...] = ()
     model_keys: tuple[str, ...] = ()
     approver_keys: tuple[str, ...] = ()
-    tighten: Tighten = field(default_factory=Tighten)
     weights: dict[str, Digest] = field(default_factory=dict)
 
 
@@ -192,7 +190,7 @@ def _judges(
 ) -> Iterator[Link]:
     place = f"{manifest.kind}/{manifest.platform}"
     envelopes = [certified.paper(LeafKind.JUDGE, f"{place}/{digest.hex}") for digest in pack.envelopes]
-    check_outside_results(pack, envelopes, policy.judges, policy.rules(virtual=manifest.virtual_only))
+    check_outside_results(pack, envelopes, policy.judges, _rules(policy, certified.certificate))
     keys = {judge.name: judge.key for judge in policy.judges}
     for result in pack.results:
         if not result.judge:
@@ -205,6 +203,12 @@ def _judges(
             yield _open(LinkTopic.JUDGE, f"'{result.judge}': {text}")
 
 
+def _rules(policy: Policy, certificate: Certificate) -> FleetRules:
+    """The rules that the bundles were judged by."""
+    tighten = certificate.tighten
+    return tightened(policy.rules(virtual=certificate.virtual), tighten.platforms, tighten.approvals)
+
+
 def _policy(manifest: BundleManifest, policy: Policy, certified: Certified, anchors: Anchors) -> Iterator[Link]:
     expect_leaf(certified.leaves, LeafKind.POLICY, "policy", manifest.policy)
     name = f"policy '{policy.name}' version {policy.version}, {manifest.policy.short}"
@@ -212,7 +216,7 @@ def _policy(manifest: BundleManifest, policy: Policy, certified: Certified, anch
         yield _open(LinkTopic.POLICY, f"{name}: who signed it (no safety key given: --safety-key or --release)")
         return
     place = f"{manifest.kind}/{manifest.platform}"
-    kind = "virtual" if manifest.virtual_only else "real"
+    kind = "virtual" if certified.certificate.virtual else "real"
     permission = permit(
         Papers(
             policy=certified.paper(LeafKind.POLICY, "policy"),
@@ -225,8 +229,8 @@ def _policy(manifest: BundleManifest, policy: Policy, certified: Certified, anch
             envelopes=certified.papers(LeafKind.JUDGE, f"{place}/"),
         ),
         anchors.safety_keys,
-        anchors.tighten,
-        virtual=manifest.virtual_only,
+        certified.certificate.tighten,
+        virtual=certified.certificate.virtual,
         approver_keys=anchors.approver_keys,
     )
     yield _known(LinkTopic.POLICY, f"{name}: signed by {_short(permission.policy_key)}")

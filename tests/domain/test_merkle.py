@@ -138,7 +138,7 @@ def test_what_cannot_be_certified() -> None:
             Leaf(LeafKind.MODEL, name, digest)
     for leaves, status, said in ((0, "draft", "leaves"), (1, "compliant", "certifies no conformity")):
         with pytest.raises(ValueError, match=said):
-            Certificate("r", 1, digest, digest, digest, digest, leaves, True, True, status)
+            Certificate("r", 1, digest, digest, digest, digest, leaves, True, True, True, status)
 
 
 def test_a_proof_is_of_its_own_leaf() -> None:

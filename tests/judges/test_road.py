@@ -83,6 +83,12 @@ def test_a_judge_is_asked_once_and_its_word_counts(place: Place) -> None:
     again = bundle(place).ok()
     assert asked(place) == 2
     assert again.json["run"]["found_in_store"] == again.json["run"]["steps"]
+    # Whoever verifies the release sees whose word it rests on.
+    place.run("stage", place.project.release).ok()
+    links = place.run("verify", place.project.release, "--json").ok().json["links"]
+    judged = [link for link in links if link["topic"] == "judge"]
+    assert len(judged) == 2
+    assert all(link["state"] == "established" and "'rig'" in link["text"] for link in judged)
 
 
 @pytest.mark.long
