@@ -7,8 +7,10 @@ from pathlib import Path
 
 from nwmctl.agent.runner import StepCode
 from nwmctl.app.fleets import inventory_path, virtual_tokens
-from nwmctl.app.project import Project
+from nwmctl.app.project import Project, read_file
+from nwmctl.app.resources import templates_folder
 from nwmctl.app.settings import COMPILE_TIMEOUT_S
+from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Release
@@ -76,7 +78,7 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
         StepName.JUDGE: judge_step(store, project.base),
         StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),
         StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
-        StepName.BUNDLE: bundle_step(store),
+        StepName.BUNDLE: bundle_step(store, join_template=_join_template()),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
         StepName.CERTIFY: certify_step(store, parts.keys, parts.passphrase, parts.clock),
         StepName.STAGE: stage_step(store, setting),
@@ -85,6 +87,10 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
             store, parts.database, project.release, inventory, project.catalogue, tokens, parts.clock
         ),
     }
+
+
+def _join_template() -> str:
+    return read_file(templates_folder() / JOIN_TEMPLATE_NAME, "joining script's template").decode()
 
 
 def toolchain_registry() -> Registry:

@@ -91,6 +91,7 @@ def read_bundle(path: Path, verify: VerifySignature, key: bytes | None = None) -
     artifacts = _artifacts(manifest, small)
     check_coherence(opened.description, manifest, digest_bytes(small[BUNDLE_MANIFEST_NAME]), artifacts)
     listed = [(file.filename, file.size) for file in manifest.payloads]
+    listed += [(file.filename, file.size) for file in manifest.runtimes]
     for name, size in listed + [(file.filename, file.size) for file in manifest.chassis]:
         if sizes[name] != size:
             raise _contents(f"'{name}' has {sizes[name]} bytes, {BUNDLE_MANIFEST_NAME} says {size}")

@@ -8,7 +8,7 @@ are none of its inputs: the papers hold those that the first permission was give
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nwmctl.bundling.write import write_bundle
@@ -20,6 +20,7 @@ from nwmctl.domain.signing import SigningRequest
 from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import SignWork, StepName
 from nwmctl.formats import documents
+from nwmctl.formats.swu import parse_description
 from nwmctl.steps.base import Progress, Step
 from nwmctl.steps.bundle import planned_bundle
 from nwmctl.storage.content import ContentStore
@@ -36,16 +37,17 @@ class _Sign:
     clock: Clock
 
     def __call__(self, work: SignWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
-        plan = planned_bundle(self.store, work.bundle, inputs)
+        described = parse_description(self.store.read(inputs["description"]))
+        plan = replace(planned_bundle(self.store, work.bundle, inputs), description=described)
         progress("the signing process judges the evidence", -1.0)
         result = request_signature(
             SigningRequest(
                 policy=self._path(inputs["policy"]),
                 policy_signature=self._path(inputs["policy_signature"]),
                 safety_keys=work.safety_keys,
+                approver_keys=work.approver_keys,
                 virtual=work.rules.virtual,
                 tighten=Tighten(work.rules.tighten, work.rules.approvals),
-                approver_keys=work.approver_keys,
                 evidence=self._papers(inputs, "evidence:"),
                 bundle=self._path(inputs["bundle"]),
                 artifacts=self._papers(inputs, "manifest:"),
@@ -60,7 +62,7 @@ class _Sign:
         progress("packing", -1.0)
         with self.store.scratch() as folder:
             written = write_bundle(plan, bytes.fromhex(result.signature), self.store.path, folder / "bundle.swu")
-            swu = self.store.put_file(written.path)
+            swu = self.store.adopt(written.path, written.digest)
         papers = self.store.put_bytes(documents.encode(self._collected(inputs)))
         return Outcome(
             {"swu": swu, "papers": papers},
@@ -96,7 +98,7 @@ def sign_step(
     """The step. ``approvals`` are envelopes of people who approve bundles of this release."""
     key = f"release {keys.public(KeyRole.RELEASE)} {_certificate(keys)}"
     return Step(
-        StepName.SIGN, 4, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
+        StepName.SIGN, 5, True, SignWork, _Sign(store, keys, passphrase, approvals, clock), fingerprint=lambda _: key
     )
 
 

@@ -17,12 +17,15 @@ import pytest
 from nwmctl.bundling.bundle import BundleInputs, plan_bundle
 from nwmctl.bundling.write import write_bundle
 from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.keys import KeyRole
 from nwmctl.domain.release import MAX_SEQUENCE
 from nwmctl.formats.swu import selection, version_text
 from nwmctl.trust.cms import sign_cms
 from nwmctl.trust.keys import KeyRing, init_keys
 from tests.bundling import samples
+from tests.bundling.packing import KEY, ORDERS, Made
+from tests.bundling.packing import make as make_packed
 from tests.bundling.test_bundle import rebuilt
 from tests.real import require_program
 from tests.trust.conftest import real_now
@@ -41,6 +44,10 @@ class Said:
 
     log: str
 
+    def decided(self) -> bool:
+        """On a busy machine it sometimes ends before its processes have logged what they found."""
+        return "SWUPDATE successful" in self.log or "SWUPDATE failed" in self.log
+
     def succeeded(self) -> bool:
         return "SWUPDATE successful" in self.log and "SWUPDATE failed" not in self.log
 
@@ -55,12 +62,13 @@ Run = Callable[..., Said]
 def swupdate(keyring: KeyRing, tmp_path: Path) -> Run:
     program = require_program("swupdate", "swupdate")
 
-    def once(bundle: Path, *more: str, copy: str, board: str, check: bool) -> Said:
+    def once(bundle: Path, *more: str, copy: str, board: str, check: bool, revision: str) -> Said:
         # One folder per run: children of a run that has ended still tidy up in theirs while the next one unpacks.
         scratch = tempfile.mkdtemp(dir=tmp_path)
         # Development keys stand in for a real authority, so the file that vehicles would carry is the ring's own.
         keys = ["-k", str(keyring.folder / "release-ca.crt"), "--cert-purpose", "codeSigning"]
-        order = [program, "-l", "5", *keys, "-e", selection(board.partition(":")[2], copy), "-H", board, "-i", str(bundle), *more]
+        chosen = ["-e", selection(revision or board.partition(":")[2], copy), "-H", board]
+        order = [program, "-l", "5", *keys, *chosen, "-i", str(bundle), *more]
         done = subprocess.run(
             [*order, "-c"] if check else order,
             stdout=subprocess.PIPE,
@@ -71,12 +79,14 @@ def swupdate(keyring: KeyRing, tmp_path: Path) -> Run:
         )
         return Said(done.stdout.decode(errors="replace"))
 
-    def run(bundle: Path, *more: str, copy: str = "copy1", board: str = "p1:r1", check: bool = True) -> Said:
-        said = once(bundle, *more, copy=copy, board=board, check=check)
+    def run(
+        bundle: Path, *more: str, copy: str = "copy1", board: str = "p1:r1", check: bool = True, revision: str = ""
+    ) -> Said:
+        said = once(bundle, *more, copy=copy, board=board, check=check, revision=revision)
         for _ in range(_TRIES - 1):
-            if not any(mark in said.log for mark in _LOST):
+            if said.decided() and not any(mark in said.log for mark in _LOST):
                 break
-            said = once(bundle, *more, copy=copy, board=board, check=check)
+            said = once(bundle, *more, copy=copy, board=board, check=check, revision=revision)
         return said
 
     return run
@@ -149,10 +159,79 @@ def test_another_authority_is_refused(swupdate: Run, make: Make, tmp_path: Path)
 def test_another_platform_and_an_unknown_revision_are_refused(swupdate: Run, make: Make) -> None:
     bundle = make()
     assert swupdate(bundle, board="p2:r1").refused("HW compatibility not found")
-    assert swupdate(bundle, board="p1:r9").refused("SW not compatible with hardware")
+    said = swupdate(bundle, board="p1:r9")
+    assert said.refused("Found nothing to install"), said.log
+
+
+Packed = Callable[..., tuple[Path, list[str], Made]]
+
+
+@pytest.fixture
+def packed(keyring: KeyRing, tmp_path: Path) -> Packed:
+    """A bundle with packed payloads, and what its swupdate has to be told about the key."""
+
+    def build(name: str, inputs: BundleInputs | None = None) -> tuple[Path, list[str], Made]:
+        made = make_packed(tmp_path, ORDERS[name], inputs or samples.inputs(str(tmp_path / "car")))
+        key = tmp_path / "payload.key"
+        key.write_text(f"{KEY.secret.hex()} {'00' * 16}\n")
+        out = made.write(lambda description: sign_cms(description, keyring), tmp_path / "packed.swu").path
+        return out, ["-K", str(key)] if ORDERS[name].key else [], made
+
+    return build
 
 
 _long = pytest.mark.long
+PACKED = [
+    pytest.param("zstd", "r1", "copy1", marks=_long),
+    ("zstd", "r2", "copy2"),
+    pytest.param("encrypted", "r1", "copy2", marks=_long),
+    pytest.param("zstd and encrypted", "r2", "copy1", marks=_long),
+    pytest.param("in parts", "r1", "copy2", marks=_long),
+    ("zstd, encrypted, in parts", "r1", "copy1"),
+]
+
+
+@pytest.mark.parametrize(("name", "revision", "copy"), PACKED)
+def test_packed_payloads_are_installed_as_they_were(
+    swupdate: Run, packed: Packed, tmp_path: Path, name: str, revision: str, copy: str
+) -> None:
+    bundle, key, made = packed(name)
+    said = swupdate(bundle, *key, board=f"p1:{revision}", copy=copy, check=False)
+    assert said.succeeded(), said.log
+    slot = tmp_path / "car" / {"copy1": "a", "copy2": "b"}[copy]
+    installed = {path.name: path.read_bytes() for path in slot.iterdir()}
+    own = {file.filename: file.digest for file in made.plan.description.files_of(revision)}
+    assert {name: digest_bytes(data) for name, data in installed.items()} == own
+    assert sum(name.startswith("payload-") for name in own) == {"r1": 2, "r2": 1}[revision]
+
+
+def test_a_packed_payload_that_was_tampered_with_is_refused(swupdate: Run, packed: Packed, tmp_path: Path) -> None:
+    bundle, key, made = packed("zstd, encrypted, in parts")
+    part = next(file.packing for file in made.plan.description.files if file.packing).parts[1]
+    body = made.find(part.digest).read_bytes()
+    bundle.write_bytes(bundle.read_bytes().replace(body, body[:-1] + bytes([body[-1] ^ 1])))
+    said = swupdate(bundle, *key, check=False)
+    assert said.refused("HASH mismatch"), said.log
+    assert not (tmp_path / "car" / "a" / part.name).exists()
+
+
+def test_a_set_of_another_revision_is_refused(swupdate: Run, packed: Packed) -> None:
+    bundle, key, _ = packed("zstd")
+    assert swupdate(bundle, *key, board="p1:r2", revision="r1").refused("SW not compatible with hardware")
+
+
+@_long
+def test_a_wrong_key_is_a_failed_installation(swupdate: Run, packed: Packed, tmp_path: Path) -> None:
+    """swupdate 2022.12 renames the temporary file even when unpacking it failed, so a file may be there: never a whole
+    one, and the installation has failed, so nobody activates the slot."""
+    bundle, key, _ = packed("zstd and encrypted")
+    Path(key[1]).write_text(f"{'11' * 32} {'00' * 16}\n")
+    said = swupdate(bundle, *key, check=False)
+    assert said.refused("Error copying extracted file"), said.log
+    left = [digest_bytes(path.read_bytes()) for path in (tmp_path / "car").rglob("payload-*")]
+    assert not set(left) & samples.PAYLOADS.keys()
+
+
 SEQUENCES = [
     pytest.param(65535, 65536),
     pytest.param(7, 8, marks=_long),

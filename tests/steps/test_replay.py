@@ -28,7 +28,8 @@ def test_the_same_question_has_the_same_answer(name: str, tmp_path: Path) -> Non
 
 
 def _depends_on_the_machine(name: str) -> bool:
-    return name.startswith(("compile", "rebuild"))
+    # Bundles hold what zstd made of the payloads; its library's version is in their keys.
+    return name.startswith(("compile", "rebuild", "bundle", "sign"))
 
 
 def test_every_pure_step_is_recorded() -> None:
