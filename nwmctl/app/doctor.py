@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -139,11 +140,12 @@ def _expiries(settings: Settings) -> Iterator[Finding]:
 
     folder = settings.keys or settings.development_keys
     found: list[Watched] = []
-    try:
+    with suppress(NwmError):  # a folder that cannot be read has its own line already
         found += watch(load_keyring(folder)) if folder.exists() else ()
+    try:
         found += watched_repository(Workspace(settings.workspace).repository)
     except NwmError as problem:
-        yield Finding("expiry", "keys and repository", Health.PROBLEM, f"{problem.what}: {problem.why}", problem.next)
+        yield Finding("expiry", "repository", Health.PROBLEM, f"{problem.what}: {problem.why}", problem.next)
     yield from map(_expiry, found)
 
 
