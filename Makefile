@@ -74,16 +74,16 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(READY_DEV): $(READY)
-	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,dev]'
+	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,signatures,dev]'
 	-@$(BIN)/python -m nwmctl.toolchains.emulation install
 	@touch $@
 
 $(READY_TRAIN): $(READY_DEV)
-	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,dev,train]'
+	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,signatures,dev,train]'
 	@touch $@
 
 $(READY_BENCH): $(READY_DEV)
-	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,dev,bench]'
+	@$(INSTALL) --editable '.[iree,openvino,ptxas,logs,postgres,signatures,dev,bench]'
 	@touch $@
 
 clean:
