@@ -46,13 +46,27 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """The file that a delta starts from, as it lies in the vehicle's other slot."""
+
+    name: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Packing:
-    """The parts of one file, in order: its plain bytes are those of the parts, one after the other."""
+    """The parts of one file, in order: its plain bytes are those of the parts, one after the other.
+
+    With a ``base`` the one part is a delta that makes the file of it (docs/delta-format.md).
+    """
 
     compression: Compression
     parts: tuple[Part, ...]
+    base: Base | None = None
 
     def __post_init__(self) -> None:
+        if self.base and (len(self.parts) != 1 or self.compression is not Compression.NONE or self.parts[0].iv):
+            raise ValueError("a delta is one part, neither compressed nor encrypted")
         if not 1 <= len(self.parts) <= MAX_PARTS:
             raise ValueError(f"a file has {len(self.parts)} parts, it has 1 to {MAX_PARTS}")
         if len({bool(part.iv) for part in self.parts}) != 1:
@@ -80,6 +94,17 @@ class Packing:
     def split(self) -> bool:
         """Whether the file has to be joined after its parts were installed."""
         return len(self.parts) > 1
+
+    @property
+    def scripted(self) -> bool:
+        """Whether a script makes the file of what was installed: it joins parts, or applies a delta."""
+        return self.split or self.base is not None
+
+    def names(self, filename: str) -> tuple[str, ...]:
+        """The names that the parts of a file must have."""
+        if self.base is not None:
+            return (f"{filename}.delta",)
+        return tuple(part_name(filename, index, len(self.parts)) for index in range(len(self.parts)))
 
 
 def part_name(filename: str, index: int, count: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nwmctl.errors.base import ConflictError, InputError, VerificationError
+from nwmctl.errors.base import ConflictError, InputError, RefusedError, VerificationError
 
 
 class DeltaFileError(InputError):
@@ -43,3 +43,7 @@ class DeltaBaseError(VerificationError):
 
 class DeltaResultError(VerificationError):
     """The new file does not have the digest that the delta promises."""
+
+
+class DeltaBaseLackingError(RefusedError):
+    """A bundle brings a payload as a delta from a file that this vehicle does not run."""

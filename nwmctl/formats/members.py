@@ -2,9 +2,9 @@
 
 The members must be those that the description names, in its order and none beside them. What lies in the archive must
 have the digest that is signed for it there, and what it unpacks to the size and digest that are signed for the file.
-An encrypted file that nobody gave a key for is hashed as it lies and called sealed. Bytes that are wrong are noticed
-at the end of the member, so whoever keeps what it reads keeps it aside until then. Opens no file; memory does not
-grow with the bundle.
+An encrypted file that nobody gave a key for is hashed as it lies and called sealed, and so is a delta. Bytes that are
+wrong are noticed at the end of the member, so whoever keeps what it reads keeps it aside until then. Opens no file;
+memory does not grow with the bundle.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def found_files(entries: Iterator[Entry], description: SwDescription, key: bytes
             found = FoundFile(file, entry.size, False, offsets=[entry.offset])
             found.chunks = verified(entry.chunks(), file.digest, name)
         else:
-            found = FoundFile(file, file.packing.size, file.packing.encrypted and key is None)
+            hidden = file.packing.base is not None or (file.packing.encrypted and key is None)
+            found = FoundFile(file, file.packing.size, hidden)
             found.chunks = _parts(entry, entries, found, file.packing, known, key)
         yield found
         for _ in found.chunks:

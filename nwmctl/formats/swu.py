@@ -19,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nwmctl.domain.digest import Digest
-from nwmctl.domain.packing import Compression, Packing, Part, part_name
+from nwmctl.domain.packing import Base, Compression, Packing, Part
 from nwmctl.domain.release import MAX_SEQUENCE
 from nwmctl.errors import DescriptionError, NwmError
 from nwmctl.formats import canonical
@@ -61,7 +61,7 @@ class InstalledFile:
     """A file of the bundle; it is installed under the same name in the slot's folder.
 
     ``digest`` is that of its plain bytes; without ``packing`` they lie in the archive as they are. ``revisions`` are
-    those that get it, none meaning all. ``join`` makes one file of a split one's parts.
+    those that get it, none meaning all. ``join`` makes one file of a split one's parts, or of a delta and its base.
     """
 
     filename: str
@@ -127,16 +127,18 @@ def _check_files(files: tuple[InstalledFile, ...], revisions: tuple[str, ...]) -
     for file in files:
         if file.revisions and not _some_in_order(file.revisions, revisions):
             raise ValueError(f"'{file.filename[:80]}' must name some of the revisions in their order, or none for all")
-        parts = file.packing.parts if file.packing else ()
-        if [part.name for part in parts] != [part_name(file.filename, n, len(parts)) for n in range(len(parts))]:
+        packing = file.packing
+        if packing and tuple(part.name for part in packing.parts) != packing.names(file.filename):
             raise ValueError(f"a part of '{file.filename[:80]}' has another name than its own")
-        if (len(parts) > 1) != (file.join is not None):
-            raise ValueError(f"'{file.filename[:80]}' needs a script that joins it exactly if it is split")
+        if packing and packing.base and not plain_name(packing.base.name):
+            raise ValueError(f"the delta of '{file.filename[:80]}' starts from a file that cannot be one's name")
+        if (packing is not None and packing.scripted) != (file.join is not None):
+            raise ValueError(f"'{file.filename[:80]}' needs a script exactly if it is split or a delta")
     restricted = [file.filename for file in files if file.revisions]
     if [file.filename for file in files[len(files) - len(restricted) :]] != sorted(restricted):
         raise ValueError("files for some revisions come behind those for all, by name")
     members = [name for file in files for name, _ in file.members]
-    names = Counter(members) + Counter(file.filename for file in files if file.packing and file.packing.split)
+    names = Counter(members) + Counter(file.filename for file in files if file.packing and file.packing.scripted)
     for name, count in names.items():
         if not plain_name(name) or name in (DESCRIPTION_NAME, SIGNATURE_NAME):
             raise ValueError(f"{name[:80]!r} cannot be a file's name in a bundle")
@@ -216,6 +218,8 @@ def _entries(file: InstalledFile, slot: str) -> list[Plain]:
             "nwm-plain-size": str(part.plain_size),
             "nwm-size": str(part.size),
         }
+        if file.packing.base:
+            properties |= {"nwm-base": file.packing.base.name, "nwm-base-sha256": file.packing.base.digest.hex}
         entry = _entry(part.name, part.digest, slot, properties)
         if file.packing.compression is not Compression.NONE:
             entry["compressed"] = str(file.packing.compression)
@@ -305,7 +309,10 @@ def _read_set(plain: Plain) -> list[InstalledFile]:
         if "nwm-file" not in _table(first["properties"]):
             files.append(InstalledFile(name, _digest(first["sha256"])))
             continue
-        packing = Packing(Compression(_text(first.get("compressed", "none"))), tuple(map(_part, entries)))
+        base = None
+        if "nwm-base" in _table(first["properties"]):
+            base = Base(_property(first, "nwm-base"), _digest(_property(first, "nwm-base-sha256")))
+        packing = Packing(Compression(_text(first.get("compressed", "none"))), tuple(map(_part, entries)), base)
         join = _read_script(scripts[name]) if name in scripts else None
         files.append(InstalledFile(name, _digest(_property(first, "nwm-plain-sha256")), packing, (), join))
     return files

@@ -95,6 +95,14 @@ class Car:
             before(name)
             self.slots(name).install(sequence, files[self._role(name)])
 
+    def active_file(self, name: str) -> Path | None:
+        """Where a file of that name lies that some computer runs; its bytes are not looked at. None: nowhere."""
+        for computer, memory in self.state().memories.items():
+            place = self.slots(computer).folder_of(memory.active) / name
+            if place.is_file():
+                return place
+        return None
+
     def holds(self, sequence: int, status: SlotStatus) -> bool:
         """Whether every computer's inactive slot holds ``sequence`` in that status."""
         car = self.state()

@@ -114,7 +114,9 @@ class Machine:
         highest = self.car.state().highest
         # Only the virtual platform's chip is this machine; of any other chip nothing can be said here.
         lacks = self._senses.lacks if self.record.platform == VIRTUAL_PLATFORM else None
-        opened = open_bundle(bundle, self.record, highest, self._verify, lacks, has=self.reported())
+        opened = open_bundle(
+            bundle, self.record, highest, self._verify, lacks, has=self.reported(), old=self.car.active_file
+        )
         found = opened.manifest.sequence
         if action.sequence not in (0, found):
             raise BundleContentsError(

@@ -15,9 +15,15 @@ from pathlib import Path
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BUNDLE_MANIFEST_NAME, BundleManifest, Payload
 from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.packing import Base
 from nwmctl.domain.platform import Role
 from nwmctl.domain.requires import Reported
-from nwmctl.errors import BundleContentsError, NotForThisVehicleError, RuntimeLackingError
+from nwmctl.errors import (
+    BundleContentsError,
+    DeltaBaseLackingError,
+    NotForThisVehicleError,
+    RuntimeLackingError,
+)
 from nwmctl.formats import cpio, documents
 from nwmctl.formats.members import FoundFile, found_files, leading, unpack_part
 from nwmctl.formats.packing import key_needed
@@ -32,6 +38,8 @@ VerifySignature = Callable[[bytes, bytes], None]
 """Takes the signed bytes and the detached CMS signature; raises if the pinned authority did not sign them."""
 Lacks = Callable[[ArtifactManifest], str]
 """What this machine lacks to execute an artifact; '' if nothing."""
+OldFile = Callable[[str], Path | None]
+"""Where a file of that name lies that this vehicle runs; None: nowhere."""
 _MAX_MANIFEST = 4 << 20
 
 
@@ -46,12 +54,17 @@ class OpenedBundle:
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a file's bytes lie in the bundle: the beginnings of its members. ``proven``: it was unpacked and right;
-    else it is encrypted with a key that this vehicle does not have."""
+    else it is a delta, or encrypted with a key that this vehicle does not have."""
 
     entry: SlotEntry
     file: InstalledFile
     offsets: tuple[int, ...]
     proven: bool
+
+    @property
+    def base(self) -> Base | None:
+        """What it starts from if the bundle brings it as a delta."""
+        return self.file.packing.base if self.file.packing else None
 
 
 def open_bundle(
@@ -62,16 +75,18 @@ def open_bundle(
     lacks: Lacks | None = None,
     key: bytes | None = None,
     has: Reported | None = None,
+    old: OldFile = lambda name: None,
 ) -> OpenedBundle:
     """Check the bundle at ``path`` for this vehicle; ``highest`` is the highest sequence it ever committed. ``lacks``
     is asked about its payloads where this machine is to execute them; ``key`` opens encrypted ones; ``has`` is what
-    the bundle's requirements are compared with, None in the factory, which sees to them.
+    the bundle's requirements are compared with, None in the factory, which sees to them; ``old`` finds the files that
+    deltas start from.
 
     Raises ArchiveError, DescriptionError and what ``verify`` raises for a bundle that cannot be believed;
     BundleContentsError, PackedDataError and PackedSizeError for one that contradicts itself; PayloadKeyError for one
     that this vehicle has no key for; WrongHardwareError, WrongPlatformError,
-    SequenceTooLowError, NotForThisVehicleError, RequirementLackingError and RuntimeLackingError for one that is not
-    for this vehicle.
+    SequenceTooLowError, NotForThisVehicleError, RequirementLackingError, RuntimeLackingError and DeltaBaseLackingError
+    for one that is not for this vehicle.
     """
     with disk.translated(path), path.open("rb") as stream:
         entries = cpio.unpack(stream.read)
@@ -95,10 +110,13 @@ def open_bundle(
     if lacks is not None:
         _check_runtimes(manifest, record, artifacts, lacks)
     for name in dict.fromkeys(entry.name for entries in chosen.values() for entry in entries):
-        if not places[name].proven:
+        if places[name].base:
+            _find_base(places[name], old)
+        elif not places[name].proven:
             raise key_needed(name)
     files = {
-        role: tuple(_slot_file(path, places[entry.name], key) for entry in entries) for role, entries in chosen.items()
+        role: tuple(_slot_file(path, places[entry.name], key, old) for entry in entries)
+        for role, entries in chosen.items()
     }
     return OpenedBundle(manifest, files)
 
@@ -201,14 +219,17 @@ def _read_artifacts(
                 raise _contents(f"the artifact manifest '{name}' has {place.entry.size} bytes")
             if not place.proven:
                 raise key_needed(name)
-            data = b"".join(_slot_file(path, place, key).read())
+            data = b"".join(_slot_file(path, place, key, lambda name: None).read())
             found[place.entry.digest] = documents.decode(ArtifactManifest, data, name)
     return found
 
 
-def _slot_file(path: Path, place: _Place, key: bytes | None) -> SlotFile:
+def _slot_file(path: Path, place: _Place, key: bytes | None, old: OldFile) -> SlotFile:
     def read() -> Iterator[bytes]:
         packing = place.file.packing
+        if place.base is not None:
+            yield from _made(path, place, _find_base(place, old))
+            return
         if packing is None:
             yield from _stretch(path, place.offsets[0], place.entry.size)
             return
@@ -216,6 +237,36 @@ def _slot_file(path: Path, place: _Place, key: bytes | None) -> SlotFile:
             yield from unpack_part(_stretch(path, offset, part.size), packing, part, key)
 
     return SlotFile(place.entry, read)
+
+
+def _made(path: Path, place: _Place, base: Path) -> Iterator[bytes]:
+    """The file that a delta makes; delta and file lie beside the bundle while they are needed."""
+    from nwmctl.vehicle.delta import apply_delta
+
+    assert place.file.packing is not None, "a delta is a packing"
+    change, made = (path.with_name(f"{path.name}.{what}") for what in ("delta", "made"))
+    disk.remove_file(change)  # a power loss may have left it
+    try:
+        disk.create_file(change, _stretch(path, place.offsets[0], place.file.packing.parts[0].size))
+        digest = apply_delta(base, change, made, max_size=place.entry.size)
+        if digest != place.entry.digest:
+            raise _contents(f"the delta of '{place.entry.name}' makes {digest}, signed is {place.entry.digest}")
+        yield from _stretch(made, 0, place.entry.size)
+    finally:
+        disk.remove_file(change)
+        disk.remove_file(made)
+
+
+def _find_base(place: _Place, old: OldFile) -> Path:
+    assert place.base is not None, "only deltas have one"
+    found = old(place.base.name)
+    if found is None:
+        raise DeltaBaseLackingError(
+            f"the bundle brings '{place.entry.name}' as a delta that starts from another version",
+            why=f"this vehicle does not run '{place.base.name}'",
+            next="offer this vehicle the full bundle, or a delta from the version that it reports",
+        )
+    return found
 
 
 def _stretch(path: Path, offset: int, size: int) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ def weights(path: Path, count: int, step: float) -> Path:
     stream = np.random.default_rng(7)
     values = stream.normal(0, 0.02, (count, 1 << 18)).astype(np.float16)
     values += (np.random.default_rng(8).normal(0, step, values.shape) * np.linspace(0, 1, count)[:, None]).astype("f2")
-    np.savez(path, **{f"layer{i}": values[i] for i in range(count)})  # type: ignore[arg-type]
+    np.savez(path, **{f"layer{i}": values[i] for i in range(count)})
     return path
 
 
