@@ -85,6 +85,17 @@ def _toolchains() -> Iterator[Finding]:
         detail = f"{probe.version}  {probe.detail}".strip()
         yield Finding("toolchains", probe.name, health, detail, probe.install)
     yield _assembler()
+    yield _model_signatures()
+
+
+def _model_signatures() -> Finding:
+    from nwmctl.sources import openssf
+
+    purpose = "judges models that carry an OpenSSF signature"
+    if absent := openssf.missing_packages():
+        detail = f"not installed ({', '.join(absent)}): {purpose}"
+        return Finding("toolchains", "model-signing", Health.OPTIONAL, detail, openssf.INSTALL)
+    return Finding("toolchains", "model-signing", Health.OK, f"{version('model-signing')}  {purpose}")
 
 
 def _assembler() -> Finding:

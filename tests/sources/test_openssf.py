@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from nwmctl.app import doctor
 from nwmctl.domain.model import CARD_NAME, OPENSSF_NAME, SIGNATURE_NAME, ModelOrigin, SignatureMethod
 from nwmctl.errors import (
     EnvelopeError,
@@ -110,6 +111,16 @@ def test_without_the_package_it_says_what_to_install(
         fetch(made, tmp_path / "work" / "model", (ec_text(key.public_key()),))
     assert "OpenSSL" in missing.value.why
     assert "nwmctl[signatures]" in missing.value.next
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_doctor_says_whether_it_is_installed(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_real("model-signing", not openssf.missing_packages(), openssf.INSTALL)
+    if not there:
+        monkeypatch.setattr(openssf, "find_spec", lambda name: None)
+    finding = doctor._model_signatures()
+    assert finding.health is (doctor.Health.OK if there else doctor.Health.OPTIONAL)
+    assert finding.install == ("" if there else openssf.INSTALL)
 
 
 def test_spoilt_signatures(made: Made, key: EllipticCurvePrivateKey) -> None:
