@@ -20,7 +20,9 @@ from nwmctl.errors import (
 )
 from nwmctl.fleet import director, manifests
 from nwmctl.fleet.campaigns import abort, create_campaign, pause, resume, rollback, start
+from nwmctl.fleet.director_schema import OWNER as DIRECTOR
 from nwmctl.fleet.events import verify_chain
+from nwmctl.fleet.schema import MIGRATIONS
 from nwmctl.formats.uptane import Dialect, Directed, Ecu, UseSlot
 from nwmctl.formats.uptane_reports import Installed, Registration, decode_events, decode_report
 from nwmctl.storage.database import Database
@@ -31,7 +33,7 @@ from nwmctl.trust.uptane_client import DirectorState, refresh_director
 from nwmctl.trust.vehicle_report import sign_report
 from tests.fakes import FakeClock
 from tests.fleet import house
-from tests.postgres import Stores
+from tests.postgres import Stores, tables
 
 T0, HOUR = house.T0, 3_600 * house.SECOND
 NAME = "test-10"
@@ -270,3 +272,20 @@ def test_events_are_stored_once_and_bounded(database: Database, monkeypatch: pyt
     rows = database.reader.all("SELECT event_id FROM vehicle_event WHERE vin = :vin ORDER BY id", vin=vin)
     assert [row[0] for row in rows] == ["e2", "e3", "e4"]
     assert database.reader.all("SELECT body FROM vehicle_note") == [("b",)]
+
+
+def test_every_released_version_of_the_tables_migrates_to_the_fresh_ones(stores: Stores) -> None:
+    fresh = stores.open("fresh")
+    fresh.migrate(MIGRATIONS)
+    fleet = [one for one in MIGRATIONS if one.owner != DIRECTOR]
+    for version in range(1, len(MIGRATIONS) - len(fleet) + 1):
+        old = stores.open(f"from_{version}")
+        old.migrate(fleet)
+        text = (Path(__file__).parent / "golden" / f"director-{stores.kind}-{version}.sql").read_text()
+        with old.transaction() as tx:
+            for statement in text.split(";"):
+                if statement.strip():
+                    tx.execute(statement)
+            tx.execute("INSERT INTO schema_version VALUES (:owner, :version)", owner=DIRECTOR, version=version)
+        old.migrate(MIGRATIONS)
+        assert tables(old) == tables(fresh)
