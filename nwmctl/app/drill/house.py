@@ -44,6 +44,7 @@ _MADE_AGO_US = 10 * _DAY_US
 _PAYLOAD_BYTES = 16_384
 _FOREIGN_BOARD = "other-board"
 _VIN = "DRILL0000000CAR01"
+_RUNTIME = RuntimeNeeds("onnxruntime", "1.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ def make_car(folder: Path) -> Car:
     profile = replace(files.profiles[PLATFORM], slots=Slots(f"{folder}/a", f"{folder}/b"))
     model = files.catalogue.on(PLATFORM)[0]
     variant = next(one for one in profile.variants if one.name == model.variant)
-    record = VehicleRecord(_VIN, model.code, profile.name, variant.name, profile.board, variant.revision, "drill", 1)
+    record = VehicleRecord(
+        _VIN, model.code, profile.name, variant.name, profile.board, variant.revision, "drill", 1,
+        runtimes={_RUNTIME.runtime: _RUNTIME.version},
+    )  # fmt: skip
     return Car(record, profile, model)
 
 
@@ -180,7 +184,7 @@ def _artifact(data: bytes, recipe: Recipe) -> ArtifactManifest:
         instruction_set="none",
         found={},
         found_precision=recipe.precision,
-        needs=RuntimeNeeds("onnxruntime", "0"),
+        needs=_RUNTIME,
     )
 
 

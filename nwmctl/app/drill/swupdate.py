@@ -24,8 +24,8 @@ from nwmctl.trust.attacks.staging import OLDER
 
 _TRIES = 6
 _LOST = ("sw-description.sig cannot be opened", "sw-description.sig cannot be parsed")
-"""swupdate loses its own unpacked signature now and then. Asking again settles it; a signature that is really damaged
-says so every time."""
+"""swupdate loses its own unpacked signature now and then, and sometimes ends without having begun. Asking again settles
+it; a signature that is really damaged says so every time."""
 _SILENT = "it installed nothing and gave no reason"
 _GOOD, _BAD = "SWUPDATE successful", "SWUPDATE failed"
 _WORDS = re.compile(r"\[ERROR\] : (?:SWUPDATE failed \[\d\] )?(?:ERROR )?(?:\S+ : \S+ : \d+ : )?(.*)")
@@ -55,7 +55,16 @@ class SwupdateAdapter:
             return Counterparty(Client.SWUPDATE, "", "swupdate is not installed here (Debian: swupdate)")
         done = subprocess.run([self._program, "--version"], capture_output=True, timeout=20)
         found = re.search(rb"SWUpdate v?([0-9][^\s]*)", done.stdout + done.stderr)
-        return Counterparty(Client.SWUPDATE, f"swupdate {found.group(1).decode() if found else '?'}")
+        return Counterparty(Client.SWUPDATE, f"swupdate {found.group(1).decode() if found else _packaged()}")
+
+
+def _packaged() -> str:
+    """Debian's build does not know its own version; its package does."""
+    asked = shutil.which("dpkg-query")
+    if not asked:
+        return "of unknown version"
+    done = subprocess.run([asked, "-W", "-f", "${Version}", "swupdate"], capture_output=True, timeout=20)
+    return done.stdout.decode(errors="replace").strip() or "of unknown version"
 
 
 class SwupdateSession:
@@ -75,7 +84,7 @@ class SwupdateSession:
         for _ in range(_TRIES):
             shutil.rmtree(slot, ignore_errors=True)
             answer, log = self._once(act, stand, body)
-            if not any(mark in log for mark in _LOST):
+            if not isinstance(body, bytes) or (_decided(log) and not any(mark in log for mark in _LOST)):
                 break
         if answer.did is not Did.ACCEPTED:
             return answer
@@ -113,6 +122,10 @@ class SwupdateSession:
         """Whether the bundle had entries that are neither its head nor in the slot."""
         names = {part.name for part in take_apart(body)[2:]}
         return bool(names - {path.name for path in slot.iterdir()})
+
+
+def _decided(log: str) -> bool:
+    return _GOOD in log or _BAD in log
 
 
 def _verdict(log: str, stand: Stand, body: object) -> Answer:

@@ -30,8 +30,9 @@ from nwmctl.vehicle.pace import Pace
 from nwmctl.vehicle.pending import Ending
 from nwmctl.vehicle.record import PinnedTrust, VehicleRecord
 
-_PACE = Pace(window_s=0.4, least=1024, most_s=20.0, answer_s=5.0)
-_CYCLE_S = 30.0
+_PACE = Pace(window_s=0.5, least=256, most_s=60.0)
+"""Shorter windows than a real vehicle's, and a lower least: a busy machine must not look like an attack."""
+_CYCLE_S = 120.0
 
 
 class VehicleAdapter:
@@ -100,11 +101,11 @@ class VehicleSession:
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(min(seconds, 0.05))
 
-        repository = Repository(f"{stand.url}{IMAGE}", stand.url, clock, f"{stand.url}{DIRECTOR}", _PACE)
+        repository = Repository(f"{stand.url}{IMAGE}", stand.url, clock, f"{stand.url}{DIRECTOR}")
         trouble = Trouble()
         with ThreadPoolExecutor(2) as pool:
             services = Services(pool, asyncio.Semaphore(1), sleep, repository.find, 1.0, repository.allow, _PACE)
-            async with httpx.AsyncClient(verify=False, trust_env=False, timeout=5.0) as http:
+            async with httpx.AsyncClient(verify=False, trust_env=False, timeout=20.0) as http:
                 link = Link(http, stand.url, self._who.vin, self._who.token, trouble)
                 client = VehicleClient(Machine(self._folder, Senses(clock), trouble), link, services, trouble)
                 await client.power_on()
