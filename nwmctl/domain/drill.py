@@ -39,7 +39,7 @@ class Holds(StrEnum):
     TIMESTAMP_KEY = "the timestamp key"
     REPOSITORY_KEYS = "the image repository's and the director's keys"
     DIRECTOR_KEY = "the director's key"
-    NEGLECT = "nothing: a role was not renewed"
+    NEGLECT = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Counterparty:
 
 @dataclass(frozen=True, slots=True)
 class Threat:
-    """An attack. ``refusal`` is the error class with which the vehicle client must answer."""
+    """An attack. ``does`` and ``harm`` are predicates: of the attacker, and of a client that is exposed; ``refusal`` is
+    the error class with which the vehicle client must answer."""
 
     name: str
     title: str

@@ -14,6 +14,7 @@ from nwmctl.cli.drill import _refuse_failures
 from nwmctl.domain.drill import Cell, Client, DrillReport, Outcome
 from nwmctl.errors import DrillFailedError, DrillNameError, UntrustedSignatureError
 from nwmctl.formats import documents
+from nwmctl.trust.attacks.catalogue import ATTACKS
 from nwmctl.trust.dsse import verify_dsse
 
 
@@ -76,3 +77,11 @@ def test_a_report_has_one_cell_per_attack_and_client() -> None:
     assert replace(whole, cells=(exposed, whole.cells[1])).failures == (exposed,)
     not_run = replace(whole.cells[0], outcome=Outcome.NOT_RUN)
     assert replace(whole, cells=(not_run, whole.cells[1])).failures == (not_run,)
+
+
+def test_the_documentation_names_every_attack_with_its_refusal() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "drills.md").read_text()
+    for attack in ATTACKS:
+        head = f"### {attack.title} (`{attack.name}`)"
+        assert head in text
+        assert f"`{attack.refusal.__name__}`" in text.split(head)[1].split("###")[0]

@@ -42,8 +42,8 @@ def _counts(report: DrillReport, clients: list[Client]) -> list[str]:
 
 
 def _details(threat: Threat, cells: list[Cell]) -> list[str]:
-    lines = [f"## {threat.title}", "", f"The attacker has {threat.holds} and {threat.does}."]
-    lines += [f"Stopped by: {threat.stopped_by}.", f"Else the vehicle {threat.harm}.", ""]
+    lines = [f"## {threat.title}", "", f"The attacker has {threat.holds}, and {threat.does}."]
+    lines += [f"Stopped by: {threat.stopped_by}.", f"A client without that {threat.harm}.", ""]
     for cell in cells:
         words = cell.words.replace("\n", " ").replace("|", "\\|")
         error = f" `{cell.error}`" if cell.error else ""
