@@ -31,7 +31,9 @@ PROMISED = (
     "deploy", "pull", "compile", "validate", "bundle", "stage", "publish", "rollout start", "rollout status",
     "rollout pause", "rollout resume", "rollout abort", "rollback", "runs list", "runs show", "runs evidence",
     "platforms list", "platforms show", "platforms check", "fleet import", "fleet status", "gateway serve", "keys init",
-    "verify",
+    "keys list", "keys rotate", "keys revoke", "keys refresh", "keys ceremony draft", "keys ceremony show",
+    "keys ceremony sign", "keys ceremony finish",
+    "verify", "drill",
     "doctor", "drive replay", "drive run", "drive list",
     "judge key", "judge request", "judge sign", "judge sign-log", "judge check", "judge answer",
 )  # fmt: skip
