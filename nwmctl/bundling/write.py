@@ -41,11 +41,15 @@ def write_parts(plan: BundlePlan, folder: Path) -> None:
         _replace(folder / name, iter([data]))
 
 
-def write_bundle(plan: BundlePlan, signature: bytes, payload: FindPayload, out: Path) -> WrittenBundle:
+def write_bundle(
+    plan: BundlePlan, signature: bytes, payload: FindPayload, out: Path, *, proven: bool = False
+) -> WrittenBundle:
     """Write the ``.swu`` to ``out``, replacing an older one only when the new one is whole.
 
     ``signature`` is the CMS over ``plan.description_bytes``; it is not looked at here. ``payload`` is asked for the
-    parts of packed payloads, and for those that are not packed. Raises BundleFileError, ArchiveSizeError for a file
+    parts of packed payloads, and for those that are not packed. ``proven``: what it hands over was hashed in this
+    process and cannot have changed (the content store's files), so it is not hashed once more on its own; staging
+    reads every bundle whole before anything else happens to it. Raises BundleFileError, ArchiveSizeError for a file
     too large for an archive, and BundleContentsError where a file is not what the plan says.
     """
     size = 0
@@ -54,7 +58,7 @@ def write_bundle(plan: BundlePlan, signature: bytes, payload: FindPayload, out: 
 
         def counted() -> Iterator[Chunk]:
             nonlocal size
-            for chunk in pack(_members(plan, signature, payload, new)):
+            for chunk in pack(_members(plan, signature, payload, None if proven else new)):
                 whole.take(chunk)
                 size += len(chunk)
                 yield chunk
@@ -64,7 +68,7 @@ def write_bundle(plan: BundlePlan, signature: bytes, payload: FindPayload, out: 
 
 
 def _members(
-    plan: BundlePlan, signature: bytes, payload: FindPayload, new: Callable[[int], Hasher]
+    plan: BundlePlan, signature: bytes, payload: FindPayload, new: Callable[[int], Hasher] | None
 ) -> Iterator[Member]:
     description = plan.description_bytes
     yield Member(DESCRIPTION_NAME, len(description), [description])
@@ -78,7 +82,8 @@ def _members(
         try:
             with path.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                yield Member(name, size, _checked(file, size, name, digest, new(1)))
+                chunks = _checked(file, size, name, digest, new(1)) if new else flow(file, size, [])
+                yield Member(name, size, chunks)
         except OSError as problem:
             raise _cannot(path, "read", problem) from problem
 

@@ -61,7 +61,8 @@ class _Sign:
         )
         progress("packing", -1.0)
         with self.store.scratch() as folder:
-            written = write_bundle(plan, bytes.fromhex(result.signature), self.store.path, folder / "bundle.swu")
+            signature = bytes.fromhex(result.signature)
+            written = write_bundle(plan, signature, self.store.path, folder / "bundle.swu", proven=True)
             swu = self.store.adopt(written.path, written.digest)
         papers = self.store.put_bytes(documents.encode(self._collected(inputs)))
         return Outcome(
