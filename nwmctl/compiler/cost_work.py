@@ -130,8 +130,10 @@ def _piece(node: NodeCount, forms: Forms, interpreted: bool, held: Mapping[Form,
     multiplies = product or node.kind is Kind.ATTENTION
     converted = node.reads + node.writes if multiplies and form not in (between, Form.WEIGHTS) else 0
     size = held[form] if product else forms.activation_bytes
+    # An interpreter converts in a kernel of its own: activations into the product's form, or its weights out of theirs.
+    converts = interpreted and multiplies and form not in (between, Form.FP32)
     return (
-        float(not fused), float(operations), INDEX[roof], float(size * node.weights),
+        float(not fused) + float(converts), float(operations), INDEX[roof], float(size * node.weights),
         float(forms.activation_bytes * moved), float(converted), INDEX[f"convert {form}"],
     )  # fmt: skip
 
