@@ -9,20 +9,19 @@ from nwmctl.domain.keys import KeyRole
 from nwmctl.errors import ExitCode
 from nwmctl.trust.keys import load_keyring
 from tests.e2e.command import Place, refused
-from tests.project import SAFETY_KEY
 
 
 def person(place: Place, name: str) -> tuple[Path, str]:
-    """A key folder of a person of the safety role, and its public key."""
+    """A key folder of a person who approves, and its public key."""
     folder = place.folder / name
-    place.run("keys", "init", folder, "--development").ok()
-    return folder, load_keyring(folder).public(KeyRole.SAFETY)
+    place.run("keys", "init", folder, "--role", "approver", "--development").ok()
+    return folder, load_keyring(folder).public(KeyRole.APPROVER)
 
 
 def test_it_waits_names_the_bundles_and_goes_on(place: Place) -> None:
     people = [person(place, name) for name in ("first", "second")]
-    keys = [SAFETY_KEY.public, *(public for _, public in people)]
-    place.project.edit_release(lambda release: release["trust"].update(safety_keys=keys))
+    keys = [public for _, public in people]
+    place.project.edit_release(lambda release: release["trust"].update(approver_keys=keys))
     place.project.edit_policy(lambda policy: policy["virtual"].update(approvals=2))
 
     waiting = refused(place.deploy("--json"), "ApprovalNeededError", ExitCode.PERSON, "keys approve", "--approval")

@@ -190,9 +190,16 @@ def test_a_real_fleet_needs_keys_of_its_own(real: Place) -> None:
     assert nothing(real)
 
 
+def own_keys(place: Place) -> tuple[str | Path, ...]:
+    """Make encrypted keys; the options that name them and their passphrase."""
+    place.environment["SECRET"] = "correct horse"
+    place.run("keys", "init", place.folder / "keys", "--passphrase-env", "SECRET").ok()
+    return "--keys", place.folder / "keys", "--passphrase-env", "SECRET"
+
+
 def test_this_machine_is_no_platform_of_a_real_fleet(real: Place) -> None:
-    real.run("keys", "init", real.folder / "keys").ok()
-    ran = real.deploy("--keys", real.folder / "keys", "--json")
+    own = own_keys(real)
+    ran = real.deploy(*own, "--json")
     refused(ran, "HostPlatformError", ExitCode.REFUSED, "virtual", "machine that runs nwmctl")
     assert nothing(real)
 
@@ -201,8 +208,7 @@ def test_a_real_fleet_is_refused_with_the_benches_that_would_settle_it(real: Pla
     # The chip of the profile is a vendor's now, and none is within reach of this machine.
     vendor_recipe(real, "work")
     platforms = real.project.edit_platforms("virtual.yaml", lambda text: text.replace("unit: host", "unit: npu"))
-    real.run("keys", "init", real.folder / "keys").ok()
-    arguments = [real.project.release, "--keys", real.folder / "keys", "--platforms", platforms, "--json"]
+    arguments = [real.project.release, *own_keys(real), "--platforms", platforms, "--json"]
     document = refused(real.run_apart("deploy", *arguments), "SigningRefusedError", ExitCode.REFUSED, "real fleet")
     for check in ("contract", "parity", "closed_loop", "latency"):
         assert f"virtual host/host {check}: not_run" in document["why"]

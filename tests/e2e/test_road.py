@@ -117,7 +117,7 @@ def test_a_tampered_bundle_is_refused(deployed: Place, where: float) -> None:
 
 
 def test_a_bundle_of_another_authority_is_refused(deployed: Place) -> None:
-    deployed.run("keys", "init", deployed.folder / "others").ok()
+    deployed.run("keys", "init", deployed.folder / "others", "--development").ok()
     ran = deployed.run("verify", bundle(deployed), "--keys", deployed.folder / "others", "--json")
     refused(ran, "CertificateUntrustedError", 4)
     short = deployed.folder / "short.swu"
@@ -178,7 +178,9 @@ def test_doctor_says_what_works(place: Place) -> None:
 
 
 def test_keys_are_made_once(place: Place) -> None:
-    made = place.run("keys", "init", place.folder / "mine", "--json").ok().json
+    refused(place.run("keys", "init", place.folder / "mine", "--json"), "PassphraseNeededError", 3)
+    assert not (place.folder / "mine").exists()
+    made = place.run("keys", "init", place.folder / "mine", "--development", "--json").ok().json
     assert {"model", "safety", "release"} <= made["keys"].keys()
     private = list((place.folder / "mine").glob("*.pem"))
     assert private
@@ -189,7 +191,7 @@ def test_keys_are_made_once(place: Place) -> None:
 
 
 def test_a_person_signs_a_policy(place: Place) -> None:
-    place.run("keys", "init", place.folder / "mine").ok()
+    place.run("keys", "init", place.folder / "mine", "--role", "safety", "--development").ok()
     place.project.edit_policy(lambda policy: policy.update(version=2), sign=False)
     refused(place.deploy("--dry-run", "--json"), "PolicySignatureError", 4)
     signed = place.run("keys", "sign", "policy", place.project.policy, "--keys", place.folder / "mine", "--json").ok()
