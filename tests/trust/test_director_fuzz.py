@@ -110,8 +110,8 @@ def test_a_sample_of_mutants(served: tuple[DirectorState, bytes], fresh_seed: in
 
 @pytest.mark.long
 def test_many_mutants(served: tuple[DirectorState, bytes]) -> None:
-    fuzz_metadata(served, 20_000, 1)
-    fuzz_reports(20_000, 2)
+    fuzz_metadata(served, 5_000, 1)
+    fuzz_reports(5_000, 2)
 
 
 def test_a_mutated_root_is_no_root(served: tuple[DirectorState, bytes], fresh_seed: int) -> None:
