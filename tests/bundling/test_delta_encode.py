@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwmctl.bundling.delta_encode import DeltaReport, encode_delta
@@ -68,7 +68,7 @@ def tensor_pairs(draw: st.DrawFn) -> tuple[Kind, Bits, Bits]:
     return kind, old, new
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pairs=st.lists(tensor_pairs(), max_size=4), moved=st.booleans(), added=st.booleans())
 def test_any_tensors_come_back(pairs: list[tuple[Kind, Bits, Bits]], moved: bool, added: bool) -> None:
     old = {f"t{number}": (kind, before) for number, (kind, before, _) in enumerate(pairs)}
