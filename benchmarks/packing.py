@@ -29,7 +29,7 @@ RESULTS = Path(__file__).with_name("RESULTS-trust.md")
 TITLE = "Packing: 500 MB of fp16 weights into a bundle"
 MB = 1_000_000
 GOALS = {"nwmctl: zstd, all hashes": 400.0, "nwmctl: storing": 1000.0}
-HASHED = """What is hashed: `zstd` computes sha256 of the plain bytes, of the packed member and of the whole bundle (three
+HASHED = """What is hashed: `zstd` computes sha256 of the plain bytes, of the packed member and of the whole bundle (3
 passes of the hash, one reading of the payload); `storing` that of the whole bundle, the member's being known from the
 content store, which names its files by it; `members hashed again` adds one more, for files from elsewhere. The
 members' digests stand in front of them in the archive, so packed bytes are written to a spool and copied from there:

@@ -10,6 +10,7 @@ from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.project import Project, read_file
 from nwmctl.app.resources import templates_folder
 from nwmctl.app.settings import COMPILE_TIMEOUT_S
+from nwmctl.bundling.pack import PackingOrder
 from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest, digest_bytes
@@ -34,6 +35,7 @@ from nwmctl.storage.database import Database
 from nwmctl.storage.workspace import Workspace
 from nwmctl.toolchains.registry import Registry, registry
 from nwmctl.trust.keys import KeyRing
+from nwmctl.trust.payload_key import PayloadKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Parts:
     passphrase: str | None = None
     approvals: tuple[Path, ...] = ()
     compile_timeout_s: float = COMPILE_TIMEOUT_S
+    payload_key: PayloadKey | None = None
 
 
 def build_steps(parts: Parts) -> dict[str, StepCode]:
@@ -78,7 +81,7 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
         StepName.JUDGE: judge_step(store, project.base),
         StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),
         StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
-        StepName.BUNDLE: bundle_step(store, join_template=_join_template()),
+        StepName.BUNDLE: bundle_step(store, PackingOrder(key=parts.payload_key), _join_template()),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
         StepName.CERTIFY: certify_step(store, parts.keys, parts.passphrase, parts.clock),
         StepName.STAGE: stage_step(store, setting),

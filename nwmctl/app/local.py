@@ -60,6 +60,8 @@ class VirtualFleet:
     poll_s: float
     director_root: str = ""
     director_keys: str = ""
+    payload_key: str = ""
+    """URI of the key that its vehicles open payloads with, empty for none."""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,9 @@ class Services:
                 )
 
 
-def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, factory: dict[str, Digest]) -> None:
+def keep_virtual_fleet(
+    project: Project, workspace: Workspace, keys: KeyRing, factory: dict[str, Digest], payload_key: str = ""
+) -> None:
     """Write down what a virtual fleet needs, for this and for later commands."""
     release = project.release
     boards = {name: profile.board for name, profile in project.profiles.items()}
@@ -116,6 +120,7 @@ def keep_virtual_fleet(project: Project, workspace: Workspace, keys: KeyRing, fa
         poll_s=release.poll_s,
         director_root=director.tuf.decode() if director else "",
         director_keys=str(keys.folder.resolve()) if director else "",
+        payload_key=payload_key,
     )
     # Tokens are in it, so nobody else may read it.
     write_atomically(_fleet_file(workspace, release.fleet.name), canonical.encode(to_plain(fleet)), 0o600)
@@ -159,6 +164,7 @@ def local_fleet(
             poll_s=described.poll_s,
             faults=faults or FaultPlan(),
             director_root=described.director_root,
+            payload_key=described.payload_key,
         )
         path = workspace.state / "vehicles.json"
         write_atomically(path, canonical.encode(to_plain(config)), 0o600)

@@ -36,6 +36,7 @@ from nwmctl.fleet.inventory import read_inventory
 from nwmctl.fleet.releases import check_sequence
 from nwmctl.steps.base import load_outcome
 from nwmctl.storage.workspace import Workspace
+from nwmctl.trust.payload_key import load_payload_key
 
 _MIN_FREE = 500 << 20
 _ANY_TOKEN = "checked-only"
@@ -81,7 +82,7 @@ class Session:
         outcomes = report.result.outcomes if report else {}
         mark = f"{StepName.SIGN}/{FACTORY}/"
         factory = {name.removeprefix(mark): o.outputs["swu"] for name, o in outcomes.items() if name.startswith(mark)}
-        keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory)
+        keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory, self.settings.aes_key)
 
     def campaign_opened(self, report: RunReport) -> str | None:
         """The name of the campaign that a run opened, or None; a virtual fleet is written down for its drivers."""
@@ -90,7 +91,7 @@ class Session:
             return None
         if self.project.release.fleet.virtual:
             factory = {name.removeprefix("factory:"): d for name, d in opened.outputs.items() if name != "campaign"}
-            keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory)
+            keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory, self.settings.aes_key)
         return str(opened.summary["_campaign"])
 
     def forecast(self, plan: Sequence[PlannedStep]) -> dict[str, StepState]:
@@ -176,6 +177,7 @@ def open_session(
             secret.decode() if secret else None,
             tuple(approvals),
             settings.compile_timeout_s,
+            load_payload_key(settings.aes_key, settings.workspace) if settings.aes_key else None,
         )
         yield Session(settings, workspace, project, path, parts, search)
 

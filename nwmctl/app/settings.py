@@ -27,6 +27,8 @@ class Settings:
     workers: int
     user: str
     compile_timeout_s: float = COMPILE_TIMEOUT_S
+    aes_key: str = ""
+    """URI of the key that encrypts payloads, empty for none."""
 
     def open(self) -> Workspace:
         """The workspace, created if need be."""
@@ -38,10 +40,11 @@ def load_settings(
     keys: Path | None = None,
     platforms: Path | None = None,
     workers: int | None = None,
+    aes_key: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Settings from options (None: not given) and ``NWMCTL_WORKSPACE``, ``NWMCTL_KEYS``, ``NWMCTL_WORKERS``,
-    ``NWMCTL_COMPILE_TIMEOUT`` (seconds). Raises InputError."""
+    ``NWMCTL_COMPILE_TIMEOUT`` (seconds), ``NWMCTL_AES_KEY`` (URI). Raises InputError."""
     named_keys = keys or (Path(environment["NWMCTL_KEYS"]) if environment.get("NWMCTL_KEYS") else None)
     data_home = Path(environment.get("XDG_DATA_HOME") or Path(environment.get("HOME", "/")) / ".local" / "share")
     return Settings(
@@ -52,7 +55,14 @@ def load_settings(
         workers=workers or _workers(environment.get("NWMCTL_WORKERS", "")),
         user=environment.get("USER") or environment.get("LOGNAME") or f"uid {os.getuid()}",
         compile_timeout_s=_seconds(environment.get("NWMCTL_COMPILE_TIMEOUT", "")),
+        aes_key=_absolute(aes_key or environment.get("NWMCTL_AES_KEY", "")),
     )
+
+
+def _absolute(uri: str) -> str:
+    """The same key for a process that runs elsewhere."""
+    scheme, _, place = uri.partition(":")
+    return f"file:{Path(place).expanduser().resolve()}" if scheme == "file" and place else uri
 
 
 def _workers(text: str) -> int:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nwmctl.cli.common import JsonOption, KeysOption, PlatformsOption, ReleaseArgument, SearchOption, WorkspaceOption
+from nwmctl.cli.common import (
+    AesKeyOption,
+    JsonOption,
+    KeysOption,
+    PlatformsOption,
+    ReleaseArgument,
+    SearchOption,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from nwmctl.cli.common import Effort
@@ -78,13 +86,27 @@ def bundle(
     junit: JunitOption = None,
     approval: ApprovalOption = None,
     passphrase_env: PassphraseOption = None,
+    aes_key: AesKeyOption = None,
     workspace: WorkspaceOption = None,
     keys: KeysOption = None,
     platforms: PlatformsOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Build and sign bundles; in CI one job per platform, each with --out."""
-    _until("sign", release, workspace, keys, platforms, json_, platform, junit, out, approval, passphrase_env)
+    _until(
+        "sign",
+        release,
+        workspace,
+        keys,
+        platforms,
+        json_,
+        platform,
+        junit,
+        out,
+        approval,
+        passphrase_env,
+        aes_key=aes_key,
+    )
 
 
 def stage(
@@ -92,13 +114,28 @@ def stage(
     from_: FromOption = None,
     approval: ApprovalOption = None,
     passphrase_env: PassphraseOption = None,
+    aes_key: AesKeyOption = None,
     workspace: WorkspaceOption = None,
     keys: KeysOption = None,
     platforms: PlatformsOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Bring bundles and metadata to every mirror, and read them back."""
-    _until("stage", release, workspace, keys, platforms, json_, None, None, None, approval, passphrase_env, from_)
+    _until(
+        "stage",
+        release,
+        workspace,
+        keys,
+        platforms,
+        json_,
+        None,
+        None,
+        None,
+        approval,
+        passphrase_env,
+        from_,
+        aes_key=aes_key,
+    )
 
 
 def publish(
@@ -106,13 +143,28 @@ def publish(
     from_: FromOption = None,
     approval: ApprovalOption = None,
     passphrase_env: PassphraseOption = None,
+    aes_key: AesKeyOption = None,
     workspace: WorkspaceOption = None,
     keys: KeysOption = None,
     platforms: PlatformsOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Make the release exist: for all its platforms, or for none."""
-    _until("publish", release, workspace, keys, platforms, json_, None, None, None, approval, passphrase_env, from_)
+    _until(
+        "publish",
+        release,
+        workspace,
+        keys,
+        platforms,
+        json_,
+        None,
+        None,
+        None,
+        approval,
+        passphrase_env,
+        from_,
+        aes_key=aes_key,
+    )
 
 
 def _until(
@@ -131,6 +183,7 @@ def _until(
     search: Effort | None = None,
     *,
     explain: bool = False,
+    aes_key: str | None = None,
 ) -> None:
     from nwmctl.app.session import open_session
     from nwmctl.cli.common import search_order, settings_of
@@ -138,7 +191,7 @@ def _until(
     from nwmctl.domain.work import StepName
 
     until: StepName = StepName(word)
-    settings = settings_of(workspace, keys, platforms)
+    settings = settings_of(workspace, keys, platforms, aes_key)
     purpose = f"nwmctl {'bundle' if until is StepName.SIGN else until} {release.name}"
     with open_session(
         settings, release, purpose, approvals=approvals or (), passphrase_env=passphrase_env,

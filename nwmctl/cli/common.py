@@ -33,6 +33,10 @@ WorkspaceOption = Annotated[
 KeysOption = Annotated[
     Path | None, typer.Option("--keys", help="Key folder [env NWMCTL_KEYS; development keys for a virtual fleet].")
 ]
+AesKeyOption = Annotated[
+    str | None,
+    typer.Option("--aes-key", metavar="URI", help="Key that encrypts payloads, file:PATH [env NWMCTL_AES_KEY]."),
+]
 PlatformsOption = Annotated[
     Path | None, typer.Option("--platforms", help="Folder of platform profiles [the embedded ones].")
 ]
@@ -47,11 +51,13 @@ SearchOption = Annotated[
 ReleaseArgument = Annotated[Path, typer.Argument(help="The release file (release.yaml).", show_default=False)]
 
 
-def settings_of(workspace: Path | None, keys: Path | None = None, platforms: Path | None = None) -> Settings:
+def settings_of(
+    workspace: Path | None, keys: Path | None = None, platforms: Path | None = None, aes_key: str | None = None
+) -> Settings:
     """Settings from a command's options."""
     from nwmctl.app.settings import load_settings
 
-    return load_settings(workspace, keys, platforms)
+    return load_settings(workspace, keys, platforms, aes_key=aes_key)
 
 
 def search_order(effort: Effort | None) -> SearchOrder | None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwmctl.cli.build import ApprovalOption, JunitOption, PassphraseOption
-from nwmctl.cli.common import FaultsOption, JsonOption, KeysOption, PlatformsOption, SearchOption, WorkspaceOption
+from nwmctl.cli.common import (
+    AesKeyOption,
+    FaultsOption,
+    JsonOption,
+    KeysOption,
+    PlatformsOption,
+    SearchOption,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from nwmctl.app.engine import RunReport
@@ -40,6 +48,7 @@ def deploy(
     search: SearchOption = None,
     approval: ApprovalOption = None,
     passphrase_env: PassphraseOption = None,
+    aes_key: AesKeyOption = None,
     workspace: WorkspaceOption = None,
     keys: KeysOption = None,
     platforms: PlatformsOption = None,
@@ -57,7 +66,7 @@ def deploy(
     from nwmctl.vehicle.faults import plan_from_text
 
     plan_from_text(faults)  # refused here, not after everything was built
-    settings = settings_of(workspace, keys, platforms)
+    settings = settings_of(workspace, keys, platforms, aes_key)
     path = release_of_run(settings, resume) if resume else release or example_release()
     purpose = f"nwmctl deploy {path.name}"
     with open_session(

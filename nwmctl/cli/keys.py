@@ -201,6 +201,21 @@ def sign(
     talk().print(f"signed {path.name} with {public}: {written}")
 
 
+@group.command("payload")
+def payload(
+    out: Annotated[Path, typer.Argument(help="The file to make, outside every workspace.", show_default=False)],
+    json_: JsonOption = False,
+) -> None:
+    """Make a key that encrypts payloads (AES-256), as a file that `swupdate -K` takes."""
+    from nwmctl.trust.payload_key import create_payload_key
+
+    key = create_payload_key(out)
+    if json_:
+        emit({"key": str(out), "name": key.name})
+    else:
+        talk().print(f"payload key {key.name} is in {out}; vehicles need it, and nwmctl with --aes-key file:{out}")
+
+
 @group.command("approve")
 def approve(
     bundle: Annotated[str, typer.Argument(help="The bundle's digest, as the waiting run names it (sha256:...).")],

@@ -22,11 +22,19 @@ from nwmctl.vehicle.record import PinnedTrust, VehicleRecord
 __all__ = ["deliver", "is_delivered"]
 
 
-def deliver(folder: Path, who: VehicleRecord, trust: PinnedTrust, previous: Path | None, clock: Clock) -> bool:
+def deliver(
+    folder: Path,
+    who: VehicleRecord,
+    trust: PinnedTrust,
+    previous: Path | None,
+    clock: Clock,
+    key: bytes | None = None,
+) -> bool:
     """Make the vehicle ``who`` in ``folder``; False if it was delivered before, in which case nothing changes.
 
-    ``previous`` is the signed bundle that the factory installed. Raises DeliveryError if that has another sequence
-    than the vehicle or if another vehicle lives in the folder, and what ``open_bundle`` and ``verify_cms`` raise.
+    ``previous`` is the signed bundle that the factory installed; ``key`` opens its encrypted payloads. Raises
+    DeliveryError if that has another sequence than the vehicle or if another vehicle lives in the folder, and what
+    ``open_bundle`` and ``verify_cms`` raise.
     """
     if is_delivered(folder):
         known = record.load_record(folder)
@@ -44,7 +52,7 @@ def deliver(folder: Path, who: VehicleRecord, trust: PinnedTrust, previous: Path
         Car.create(folder, who.computers, who.sequence, {})
         return True
     opened = open_bundle(
-        previous, who, 0, lambda data, signature: verify_cms(data, signature, trust.ca_pem, clock.now_us())
+        previous, who, 0, lambda data, signature: verify_cms(data, signature, trust.ca_pem, clock.now_us()), key=key
     )
     if opened.manifest.sequence != who.sequence:
         raise DeliveryError(

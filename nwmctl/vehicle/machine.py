@@ -8,7 +8,7 @@ from both what really happened, and carries the car's transaction on to its end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nwmctl.domain.clock import Clock
@@ -42,12 +42,14 @@ from nwmctl.vehicle.transaction import (
 @dataclass(frozen=True, slots=True)
 class Senses:
     """What a vehicle's machine is given from outside. ``infer`` is None where nothing can run inference, ``lacks``
-    where nobody knows what could; ``runtimes`` gives name and version of those that this host has."""
+    where nobody knows what could; ``runtimes`` gives name and version of those that this host has; ``payload_key``
+    opens encrypted payloads."""
 
     clock: Clock
     infer: Infer | None = None
     lacks: Lacks | None = None
     runtimes: Callable[[], dict[str, str]] | None = None
+    payload_key: bytes | None = field(default=None, repr=False)
 
 
 class Machine:
@@ -115,7 +117,14 @@ class Machine:
         # Only the virtual platform's chip is this machine; of any other chip nothing can be said here.
         lacks = self._senses.lacks if self.record.platform == VIRTUAL_PLATFORM else None
         opened = open_bundle(
-            bundle, self.record, highest, self._verify, lacks, has=self.reported(), old=self.car.active_file
+            bundle,
+            self.record,
+            highest,
+            self._verify,
+            lacks,
+            self._senses.payload_key,
+            self.reported(),
+            self.car.active_file,
         )
         found = opened.manifest.sequence
         if action.sequence not in (0, found):
@@ -177,7 +186,8 @@ class Machine:
         """What the vehicle has, for bundles that ask for it."""
         here = self._senses.runtimes if self.record.platform == VIRTUAL_PLATFORM else None
         return Reported(
-            runtimes=here() if here else dict(self.record.runtimes),
+            # What the factory put in, and on the virtual platform what this machine really has.
+            runtimes={**self.record.runtimes, **(here() if here else {})},
             baseline=self.record.baseline,
             baseline_version=self.record.baseline_version,
             chassis_interfaces=self.record.chassis_interfaces,

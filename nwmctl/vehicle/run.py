@@ -53,6 +53,7 @@ class VehiclesConfig:
     ``folder`` holds one folder per vehicle, named by its VIN; ``vehicles`` are delivered into it if they are not
     there, empty means those that are. ``previous``: the bundle that the factory installed, by platform.
     ``director_root`` is pinned in vehicles that are delivered; empty for a fleet without a director.
+    ``payload_key``: URI of the key that opens encrypted payloads, empty for none.
     ``poll_s`` replaces the gateway's polling time. ``concurrency``: how many vehicles update at the same moment.
     """
 
@@ -68,6 +69,7 @@ class VehiclesConfig:
     concurrency: int = 16
     faults: FaultPlan = field(default_factory=FaultPlan)
     director_root: str = ""
+    payload_key: str = ""
 
     def __post_init__(self) -> None:
         if self.poll_s is not None and self.poll_s <= 0:
@@ -82,7 +84,7 @@ def load_config(path: Path) -> VehiclesConfig:
     return from_plain(VehiclesConfig, plain, source)
 
 
-def deliver_all(config: VehiclesConfig, clock: Clock, pool: Executor) -> tuple[str, ...]:
+def deliver_all(config: VehiclesConfig, clock: Clock, pool: Executor, key: bytes | None = None) -> tuple[str, ...]:
     """Deliver the vehicles that are not there yet; returns the VINs of all. Raises as ``deliver``."""
     root = Path(config.folder)
     director = config.director_root.encode() or None
@@ -90,7 +92,7 @@ def deliver_all(config: VehiclesConfig, clock: Clock, pool: Executor) -> tuple[s
 
     def one(who: VehicleRecord) -> str:
         previous = config.previous.get(who.platform)
-        deliver(root / who.vin, who, trust, Path(previous) if previous else None, clock)
+        deliver(root / who.vin, who, trust, Path(previous) if previous else None, clock, key)
         return who.vin
 
     if config.vehicles:
@@ -110,7 +112,7 @@ async def run_vehicles(
     ended = stop or asyncio.Event()
     _skip_missing_package("sniffio")
     with _signals(ended), ThreadPoolExecutor(_THREADS, thread_name_prefix="vehicle") as pool:
-        vins = await asyncio.to_thread(deliver_all, config, senses.clock, pool)
+        vins = await asyncio.to_thread(deliver_all, config, senses.clock, pool, senses.payload_key)
         director = f"{config.gateway}/{config.tenant}/uptane/v1/{{vin}}/director"
         repository = Repository(config.repository or f"{config.gateway}/mirror", config.gateway, senses.clock, director)
         busy = asyncio.Semaphore(config.concurrency)
