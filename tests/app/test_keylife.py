@@ -47,7 +47,7 @@ def people(folder: Path) -> list[Path]:
 
 def office(folder: Path, holders: list[Path]) -> Path:
     held = tuple((one / "root.pub").read_text().strip() for one in holders)
-    wishes = [Wish(KeyRole.ROOT, count=0, held=held, threshold=2), *TUF[1:]]
+    wishes: list[KeyRole | Wish] = [Wish(KeyRole.ROOT, count=0, held=held, threshold=2), *TUF[1:]]
     return init_keys(folder / "office", SystemClock(), wishes, development=True).folder
 
 
