@@ -23,11 +23,9 @@ _GROUP: Final = struct.Struct("<BBBbI")
 _WORD: Final = struct.Struct("<I")
 
 _SAMPLE: Final = 1 << 14
-_GROUPS: Final = 6
-"""Groups per section at most: each costs a pass over the chunk on both sides."""
-
-
-_NOTHING: Final = np.zeros(0, np.uint8)
+_GROUPS: Final = {Kind.FP16: 4, Kind.BF16: 6, Kind.FP32: 6, Kind.INT8: 1}
+"""Groups per section at most. Each is a pass over the chunk on both sides: four instead of six make fp16 1.5 % larger
+and a third faster to apply; the steps of 8-bit integers are as wide for large ones as for small ones."""
 
 
 class Packer:
@@ -59,9 +57,7 @@ class Packer:
         return _ALONE + alone if len(alone) < len(against) else _AGAINST_OLD + against
 
     def _section(self, kind: Kind, old: Unsigned, new: Unsigned) -> bytes:
-        # The steps of 8-bit integers are as wide for large ones as for small ones: groups would only cost.
-        spread = contexts(kind, old[:: max(1, len(old) // _SAMPLE)]) if kind is not Kind.INT8 else _NOTHING
-        lasts = _lasts(spread)
+        lasts = _lasts(contexts(kind, old[:: max(1, len(old) // _SAMPLE)]), _GROUPS[kind])
         groups: list[list[Signed]] = [[] for _ in lasts]
         for start in range(0, len(old), BLOCK):
             part = old[start : start + BLOCK]
@@ -133,7 +129,7 @@ class Packer:
         return _WORD.pack(len(data) << 1) + data if data else b""
 
 
-def _lasts(found: Bytes) -> list[int]:
+def _lasts(found: Bytes, most: int) -> list[int]:
     """The last context of each group, from a sample of contexts: every group has enough elements to be worth it."""
     counts = np.bincount(found, minlength=LAST_CONTEXT + 1)
     least = max(8, int(counts.sum()) // 40)
@@ -144,7 +140,7 @@ def _lasts(found: Bytes) -> list[int]:
         if total >= least:
             lasts.append(int(context))
             total = 0
-    while len(lasts) > _GROUPS:
+    while len(lasts) > most:
         sizes = np.add.reduceat(counts, [0, *(last + 1 for last in lasts[:-1])])
         del lasts[int(np.argmin(sizes[:-1] + sizes[1:]))]
     return [*lasts[:-1], LAST_CONTEXT]
