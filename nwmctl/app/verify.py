@@ -175,18 +175,27 @@ def _chosen(named: Path, folders: Sequence[Path], dossier: Path | None, release:
 
 
 def _beside(bundle: Path) -> Path | None:
-    """The one dossier in a bundle's folder that may be about it: a name says nothing, so it is checked later."""
+    """The dossier in a bundle's folder that has the name for it, or the only one there; what it is about is checked
+    later."""
     found = sorted(bundle.parent.glob(f"*{_DOSSIER}")) if bundle.parent.is_dir() else []
-    stem = bundle.name.removesuffix(_BUNDLE).removesuffix("-return")
-    release = [one for one in found if _stem(one) and _stem(one) in stem]
-    return release[0] if len(release) == 1 else (found[0] if len(found) == 1 else None)
+    fitting = [one for one in found if _named_alike(one, bundle)]
+    chosen = fitting or found
+    return chosen[0] if len(chosen) == 1 else None
 
 
-def _stem(dossier: Path) -> str:
-    """``RELEASE-`` of ``[HEX.]RELEASE-SEQUENCE.dossier.json``."""
-    name = dossier.name.removesuffix(_DOSSIER)
+def _named_alike(dossier: Path, bundle: Path) -> bool:
+    """Whether ``[HEX.]RELEASE-SEQUENCE.dossier.json`` and ``[HEX.]RELEASE-PLATFORM-N[-return].swu`` go together."""
+    release, _, number = _bare(dossier.name.removesuffix(_DOSSIER)).rpartition("-")
+    name = _bare(bundle.name.removesuffix(_BUNDLE))
+    sequence = int(number) if number.isascii() and number.isdigit() and len(number) < 12 else -1
+    ends = (f"-{sequence}", f"-{sequence + RETURN_OFFSET}-return")
+    return name.startswith(f"{release}-") and name.endswith(ends)
+
+
+def _bare(name: str) -> str:
+    """Without the digest that a repository puts in front."""
     digest, dot, rest = name.partition(".")
-    return (rest if dot and len(digest) == 64 else name).rpartition("-")[0]
+    return rest if dot and len(digest) == 64 else name
 
 
 def _anchors(order: VerifyOrder, release: Release | None) -> Anchors:

@@ -26,6 +26,7 @@ from nwmctl.domain.certificate import (
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.model import ModelCard, ModelOrigin
+from nwmctl.domain.platform import PlatformProfile
 from nwmctl.domain.release import RETURN_OFFSET
 from nwmctl.errors import CertificationRefusedError, OtherReleaseError
 from nwmctl.formats import canonical, cpio, documents
@@ -73,6 +74,7 @@ def judge_bundle(
     )
     manifest = documents.decode(BundleManifest, papers.bundle.encode(), "bundle.json")
     _check_place(manifest, request)
+    _check_profile(manifest, papers.profile.encode())
     card_bytes = papers.card.encode()
     if digest_bytes(card_bytes) != manifest.model:
         raise _refuse(f"the bundle for '{manifest.platform}' has another model's card", f"not {manifest.model}")
@@ -198,6 +200,18 @@ def _check_place(manifest: BundleManifest, request: CertificationRequest) -> Non
             f"a bundle belongs to release {manifest.release}, sequence {manifest.sequence}, '{manifest.platform}'",
             why=f"certified is release {request.release}, sequence {request.sequence}, {', '.join(request.platforms)}",
             next="build every bundle from this very release file",
+        )
+
+
+def _check_profile(manifest: BundleManifest, data: bytes) -> None:
+    """The bundle has just the builds of this profile, for its board."""
+    profile = documents.decode(PlatformProfile, data, "profile")
+    builds = {(variant.name, build.name) for variant in profile.variants for build in variant.builds}
+    packed = {(payload.variant, payload.build) for payload in manifest.payloads}
+    if (profile.name, profile.board, builds) != (manifest.platform, manifest.board, packed):
+        raise _refuse(
+            f"the bundle for '{manifest.platform}' was not packed by this profile",
+            f"the profile is '{profile.name}' for board '{profile.board}' with {len(builds)} builds",
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from nwmctl.app.verify import _beside
 from nwmctl.domain.certificate import (
     BundlePapers,
     BundleToCertify,
@@ -240,6 +241,10 @@ def test_a_certificate_is_refused_for(
     for request, error in cases:
         with pytest.raises(error):
             certify(request)
+    profile = papers.profile.replace('"name":"virtual"', '"name":"nt9"')
+    strange = respell(tmp_path, request_, lambda one: replace(one, profile=profile))
+    with pytest.raises(CertificationRefusedError, match="profile"):
+        certify(strange)
     origin = papers.origin.replace("model-card", "openssf")
     lied = respell(tmp_path, request_, lambda one: replace(one, origin=origin))
     with pytest.raises(CertificationRefusedError, match="origin"):
@@ -445,6 +450,21 @@ def test_verify_walks_a_staged_release(walked: Road, tmp_path: Path) -> None:
     refused(place.run("verify", tmp_path, "--json", "--dossier", tmp_path / "none.json"), "FileUnreadableError", 3)
     refused(place.run("verify", tmp_path / "nothing", "--json"), "BundleFileError", 3)
     assert "nothing contradicts" in place.run("verify", release).ok().out
+
+
+def test_a_dossier_is_found_by_its_name_among_others(tmp_path: Path) -> None:
+    mark = "0" * 64
+    names = [f"{mark}.nwm-2.5-250", f"{mark}.nwm-2.5-252", f"{mark}.nwm-2-250", "other"]
+    for name in names:
+        (tmp_path / f"{name}.dossier.json").write_text("")
+    cases = [
+        ("nwm-2.5-nt2.0-250", names[0]), ("nwm-2.5-nt2.0-251-return", names[0]), ("nwm-2.5-nt2.0-253-return", names[1]),
+        ("nwm-2-nt3.0-250", names[2]), (f"{mark}.nwm-2.5-nt2.0-252", names[1]), ("nwm-3-nt2.0-250", None),
+    ]  # fmt: skip
+    for bundle, dossier in cases:
+        found = _beside(tmp_path / f"{bundle}.swu")
+        assert (found and found.name) == (f"{dossier}.dossier.json" if dossier else None)
+    assert _beside(tmp_path / "nowhere" / "x.swu") is None
 
 
 def test_evidence_writes_every_paper_as_a_file(walked: Road, tmp_path: Path) -> None:
