@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import urllib.request
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from nwmctl.app.drill.clients import Answer, Did
 from nwmctl.app.drill.replay import replay_report
+from nwmctl.app.drill.server import Stand
 from nwmctl.app.drill.vehicle import VehicleAdapter
-from nwmctl.domain.drill import Client, Outcome
+from nwmctl.domain.drill import Client, Counterparty, Outcome
 from nwmctl.trust.attacks.catalogue import ATTACKS, REPLAYED_REPORT
 from nwmctl.trust.attacks.scene import Act, Attack, Duty, House
 from nwmctl.trust.attacks.staging import CURRENT, FRESH, NEWER
@@ -66,3 +69,32 @@ def test_every_listed_attack_of_the_catalogue_has_a_class_and_a_name_of_its_own(
     classes = [attack.refusal for attack in ATTACKS if attack.name not in shared]
     assert len(set(classes)) == len(classes)
     assert all(Client.VEHICLE not in attack.apart for attack in ATTACKS)
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """A client that takes the honest release and falls asleep, or what is sent without end keeps it awake."""
+
+    asks: str = ""
+
+    @property
+    def party(self) -> Counterparty:
+        return Counterparty(Client.TUF_JS, "a sleeper")
+
+    def begin(self, house: House, folder: Path) -> Sleeper:
+        return self
+
+    def see(self, act: Act, stand: Stand) -> Answer:
+        if act.duty is Duty.ACCEPT:
+            return Answer(Did.ACCEPTED, "taken")
+        if self.asks:
+            with urllib.request.urlopen(f"{stand.url}{self.asks}") as answer:
+                answer.read(1)
+        return Answer(Did.HELD, "it sleeps")
+
+
+@pytest.mark.parametrize(("asks", "outcome"), [("", Outcome.NOT_RUN), ("/bundle.swu", Outcome.EXPOSED)])
+def test_only_an_attack_can_hold_a_client_up(grounds: Grounds, asks: str, outcome: Outcome, tmp_path: Path) -> None:
+    """A client that does not finish on a busy machine is no victim."""
+    cell = grounds.hold(attack_named("slow-transfer"), Sleeper(asks), tmp_path)
+    assert cell.outcome is outcome, cell.words

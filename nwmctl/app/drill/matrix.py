@@ -54,22 +54,18 @@ def run_cell(house: House, attack: Attack, acts: Sequence[Act], adapter: Adapter
     stand.show(honest.world)
     answer = session.see(honest, stand)
     if answer.did is not Did.ACCEPTED:
-        return _not_run(attack, client, answer)
+        return _not_run(attack, client, answer, "it did not take an honest release before the attack")
     seen = []
     for act in acts:
         stand.show(act.world)
         seen.append(session.see(act, stand))
+        if seen[-1].did is Did.HELD and not stand.hostile.is_set():
+            return _not_run(attack, client, seen[-1], "it did not finish, and nothing held it up but this machine")
     return _judge(attack, client, acts, seen)
 
 
-def _not_run(attack: Attack, client: Client, answer: Answer) -> Cell:
-    return Cell(
-        attack.name,
-        client,
-        Outcome.NOT_RUN,
-        f"it did not take an honest release before the attack: {answer.words}",
-        answer.error,
-    )
+def _not_run(attack: Attack, client: Client, answer: Answer, why: str) -> Cell:
+    return Cell(attack.name, client, Outcome.NOT_RUN, f"{why}: {answer.words}", answer.error)
 
 
 def _judge(attack: Attack, client: Client, acts: Sequence[Act], seen: Sequence[Answer]) -> Cell:
