@@ -13,7 +13,8 @@ from pathlib import Path
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.parent import end_with_parent
 from nwmctl.errors import NwmError
-from nwmctl.toolchains.registry import toolchain
+from nwmctl.toolchains.registry import runtimes_here, toolchain
+from nwmctl.trust.payload_key import load_payload_key
 from nwmctl.vehicle.inference import inference, lacking
 from nwmctl.vehicle.machine import Senses
 from nwmctl.vehicle.run import load_config, run_vehicles
@@ -29,7 +30,8 @@ def main() -> int:
 
     try:
         config = load_config(Path(sys.argv[1]))
-        senses = Senses(SystemClock(), inference(toolchain), lacking(toolchain))
+        key = load_payload_key(config.payload_key).secret if config.payload_key else None
+        senses = Senses(SystemClock(), inference(toolchain), lacking(toolchain), runtimes_here, key)
         asyncio.run(run_vehicles(config, senses, observe=observe))
     except NwmError as problem:
         sys.stderr.write(f"{problem.what}: {problem.why}\n")

@@ -135,7 +135,9 @@ def rollback(
 
 @fleet.command("import")
 def import_(
-    inventory: Annotated[Path, typer.Argument(help="CSV: vin,vehicle_model,baseline,sequence[,token].")],
+    inventory: Annotated[
+        Path, typer.Argument(help="CSV: vin,vehicle_model,baseline,sequence[,token][,market][,baseline_version].")
+    ],
     name: Annotated[str, typer.Option("--fleet", help="The fleet's name.")],
     virtual: Annotated[bool, typer.Option("--virtual", help="Virtual vehicles; never mixed with real ones.")] = False,
     workspace: WorkspaceOption = None,
@@ -183,6 +185,39 @@ def fleet_status(
     for row in rows:
         table.add_row(row.platform, row.vehicle_model, row.baseline, str(row.sequence), str(row.vehicles))
     page().print(table if rows else "no vehicles yet; `nwmctl fleet import` brings them in")
+
+
+@fleet.command("why")
+def fleet_why(
+    vin: Annotated[str, typer.Argument(help="The vehicle.")],
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Why a vehicle is, or is not, offered what it is owed: wave, campaign, what it lacks, bytes."""
+    from nwmctl.app.fleets import fleet_database
+    from nwmctl.fleet.why import why
+    from nwmctl.formats.codec import to_plain
+
+    with fleet_database(settings_of(workspace).open()) as database:
+        found = why(database, vin)
+    if json_:
+        plain = to_plain(found)
+        assert isinstance(plain, dict)
+        emit(plain)
+        return
+    from rich.markup import escape
+
+    console = page()
+    owes = f"{found.campaign}: {found.state}" if found.state else "owes nothing"
+    console.print(f"{escape(vin)}  {escape(owes)}  {'offered' if found.offered else 'not offered'}", soft_wrap=True)
+    for reason in found.reasons:
+        console.print(f"  {escape(reason)}", soft_wrap=True)
+    has = ", ".join(f"{name} {version}" for name, version in found.reported.runtimes.items()) or "no runtime"
+    baseline = f"{found.reported.baseline} {found.reported.baseline_version}".strip() or "none"
+    console.print(
+        f"[dim]  reported: {escape(has)}; baseline {escape(baseline)}; market {found.market or 'unknown'}[/]",
+        soft_wrap=True,
+    )
 
 
 def _story(database: Database, vin: str, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 _MARKET = re.compile(r"[A-Z]{2}\Z")
-_RXSWIN = re.compile(r"R[0-9]{1,3}[A-Za-z0-9 ._/*-]{1,60}\Z")
+_RXSWIN = re.compile(r"R[0-9]{1,3}[A-Za-z ._/*-][A-Za-z0-9 ._/*-]{0,59}\Z")
 
 
 @dataclass(frozen=True, slots=True)

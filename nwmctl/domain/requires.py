@@ -76,7 +76,8 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
             continue
         while parts and parts[-1] == (_NUMBER, 0, ""):
             parts.pop()
-        parts.append((_EARLIER if part in _BEFORE else _LATER, 0, part))
+        rank = -1 if part == "dev" else 0
+        parts.append((_EARLIER if part in _BEFORE else _LATER, rank, part))
     while parts and parts[-1] == (_NUMBER, 0, ""):
         parts.pop()
     return (*parts, (_END, 0, ""))

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.campaign import CampaignState, WaveState
+from nwmctl.domain.homologation import unapproved
 from nwmctl.domain.release import Release
 from nwmctl.errors import (
     BundleSetIncompleteError,
     CampaignChangedError,
     IllegalTransitionError,
+    MarketNotApprovedError,
     NewerCampaignError,
     NoVehicleError,
     VirtualOnlyError,
@@ -63,7 +65,7 @@ class Return:
 def create_campaign(database: Database, release: Release, now_us: int) -> Created:
     """Plan the waves of an enabled release for its fleet: draft, then ready. Gives the existing one if there is.
 
-    Raises BundleSetIncompleteError, VirtualOnlyError, NoVehicleError.
+    Raises BundleSetIncompleteError, VirtualOnlyError, MarketNotApprovedError, NoVehicleError.
     """
     fleet = release.fleet.name
     with database.transaction() as tx:
@@ -227,6 +229,28 @@ def _refuse_unfit(tx: Transaction, release: Release) -> None:
             f"release '{release.name}' must not go to the real fleet '{release.fleet.name}'",
             why=f"the evidence of {', '.join(weak)} is enough for a virtual fleet only",
             next="settle the open checks on a bench and build the bundles again",
+        )
+    _refuse_markets(tx, release, virtual=bool(row[0]))
+
+
+def _refuse_markets(tx: Transaction, release: Release, *, virtual: bool) -> None:
+    """A vehicle of a market without an approval stops the whole campaign. Virtual vehicles may be of no market."""
+    eligible = planning.eligible_markets(tx, release.fleet.name, release.sequence)
+    missing = unapproved(release.markets, frozenset(eligible) - {""})
+    if missing:
+        found = ", ".join(f"{market} ({eligible[market]} vehicles)" for market in missing)
+        approved = ", ".join(dict.fromkeys(each.market for each in release.markets)) or "none"
+        raise MarketNotApprovedError(
+            f"release '{release.name}' has no approval for {', '.join(missing)}",
+            why=f"the fleet '{release.fleet.name}' has vehicles in {found}; the release names {approved}",
+            next="add the market's software identification number and approval under 'markets:', or take these "
+            "vehicles out of the fleet",
+        )
+    if "" in eligible and not virtual:
+        raise MarketNotApprovedError(
+            f"release '{release.name}' must not go to vehicles of an unknown market",
+            why=f"{eligible['']} vehicles of the real fleet '{release.fleet.name}' have no market in the inventory",
+            next="import the inventory with a column 'market'",
         )
 
 

@@ -1,7 +1,8 @@
 """Which vehicles a fleet has: reading the inventory file, and bringing it into the database.
 
-The file is CSV with a header: ``vin,vehicle_model,baseline,sequence`` and, if wanted, ``token``. Platform and compute
-variant come from the catalogue, never from the file. An import is one transaction: a bad line is named by file and
+The file is CSV with a header: ``vin,vehicle_model,baseline,sequence`` and, if wanted, ``token``, ``market`` (where the
+vehicle is registered: two capital letters) and ``baseline_version``. Platform and compute variant come from the
+catalogue, never from the file. An import is one transaction: a bad line is named by file and
 line, and nothing has changed. Importing again is harmless: what a vehicle reported about itself wins over the file.
 Only a hash of a vehicle's token is stored.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.domain.fleet import Vehicle
+from nwmctl.domain.homologation import is_market
 from nwmctl.domain.platform import Catalogue, VehicleModel
 from nwmctl.domain.release import MAX_SEQUENCE
 from nwmctl.errors import DuplicateVinError, FleetKindError, InventoryRowError, NwmError, UnknownVehicleModelError
@@ -24,18 +26,19 @@ from nwmctl.fleet.waves import vin_hash
 from nwmctl.storage.database import Database, Transaction, Value
 
 REQUIRED = ("vin", "vehicle_model", "baseline", "sequence")
-COLUMNS = (*REQUIRED, "token")
+OPTIONAL = ("token", "market", "baseline_version")
+COLUMNS = (*REQUIRED, *OPTIONAL)
 DEFAULT_POLL_S = 300.0
 
 _VIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,63}\Z", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{8,256}\Z", re.ASCII)
 _NEXT = "correct the file and import it again; nothing has been changed"
 _UPSERT = """
-INSERT INTO vehicle (vin, vin_hash, fleet, vehicle_model, platform, variant, baseline, sequence, token_sha256)
-VALUES (:vin, :vin_hash, :fleet, :vehicle_model, :platform, :variant, :baseline, :sequence, :token_sha256)
+INSERT INTO vehicle (vin, vin_hash, fleet, vehicle_model, platform, variant, baseline, sequence, token_sha256, market)
+VALUES (:vin, :vin_hash, :fleet, :vehicle_model, :platform, :variant, :baseline, :sequence, :token_sha256, :market)
 ON CONFLICT (vin) DO UPDATE SET
   vehicle_model = excluded.vehicle_model, platform = excluded.platform, variant = excluded.variant,
-  baseline = excluded.baseline, token_sha256 = excluded.token_sha256,
+  baseline = excluded.baseline, market = excluded.market, token_sha256 = excluded.token_sha256,
   sequence = CASE WHEN vehicle.reported_us = 0 THEN excluded.sequence ELSE vehicle.sequence END
 """
 
@@ -116,6 +119,7 @@ def _row(vehicle: Vehicle, fleet: str) -> dict[str, Value]:
         "baseline": vehicle.baseline,
         "sequence": vehicle.sequence,
         "token_sha256": token_hash(vehicle.token),
+        "market": vehicle.market,
     }
 
 
@@ -172,7 +176,12 @@ def _header(name: str, cells: list[str]) -> list[str]:
     unknown = [column for column in columns if column not in COLUMNS]
     missing = [column for column in REQUIRED if column not in columns]
     if unknown or missing or len(set(columns)) != len(columns):
-        raise _bad(name, 1, f"the header must be {','.join(REQUIRED)}[,token] and is {','.join(columns)[:200]!r}")
+        raise _bad(
+            name,
+            1,
+            f"the header must be {','.join(REQUIRED)}, may add {', '.join(OPTIONAL)}, and is "
+            f"{','.join(columns)[:200]!r}",
+        )
     return columns
 
 
@@ -197,7 +206,10 @@ def _vehicle(
     token = cells.get("token", "").strip() or (token_for(vin) if token_for else "")
     if not _TOKEN.match(token):
         raise _bad(name, number, "token is missing, or not 8 to 256 visible ASCII characters")
-    return Vehicle(vin, code, model.platform, model.variant, baseline, int(sequence), token)
+    market, version = cells.get("market", "").strip(), cells.get("baseline_version", "").strip()
+    if market and not is_market(market):
+        raise _bad(name, number, f"market {market[:40]!r} is not two capital letters")
+    return Vehicle(vin, code, model.platform, model.variant, baseline, int(sequence), token, market, version)
 
 
 def _bad(name: str, number: int, why: str) -> NwmError:

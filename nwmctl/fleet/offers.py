@@ -17,6 +17,7 @@ from nwmctl.fleet.consequences import OFFERING, ActionState, InstallMode, may_se
 from nwmctl.fleet.events import EventKind, record
 from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
 from nwmctl.fleet.reports import set_state
+from nwmctl.fleet.requirements import lacking
 from nwmctl.fleet.tally import Place
 from nwmctl.fleet.traffic import next_download, reserve
 from nwmctl.formats.canonical import Plain
@@ -133,6 +134,11 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
     place = Place(campaign, generation, wave, platform)
     open_now = tx.one("SELECT id FROM action WHERE assignment_id = :id AND state <> 'closed'", id=assignment)
     download = next_download(tx, assignment) if open_now is None else None
+    lacks = lacking(tx, assignment) if open_now is None else ""
+    if lacks:
+        set_state(tx, assignment, place, AssignmentState(state), AssignmentState.DEFERRED, now_us)
+        record(tx, EventKind.DEFERRED, now_us, {"reason": lacks, "wave": wave}, campaign=campaign, vin=vin)
+        return Idle()
     if download is not None and download.refused:
         set_state(tx, assignment, place, AssignmentState(state), AssignmentState.DEFERRED, now_us)
         told: dict[str, Plain] = {"reason": download.refused, "bytes": download.bundle.size, "wave": wave}
@@ -170,7 +176,7 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
 
 def _deferred(reader: Reader, assignment: int) -> bool:
     download = next_download(reader, assignment)
-    return download is not None and bool(download.refused)
+    return bool(lacking(reader, assignment)) or (download is not None and bool(download.refused))
 
 
 def offer(reader: Reader, vin: str, action: int) -> Offer:

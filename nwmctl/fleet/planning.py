@@ -68,6 +68,16 @@ def eligible_counts(reader: Reader, fleet: str, release_sequence: int) -> dict[s
     return {str(model): int(count) for model, count in rows}
 
 
+def eligible_markets(reader: Reader, fleet: str, release_sequence: int) -> dict[str, int]:
+    """Market -> how many of the vehicles that need the release are registered there; '' where nobody says."""
+    rows = reader.all(
+        f"SELECT market, count(*) FROM vehicle WHERE {_NEEDS_IT} GROUP BY market ORDER BY market",
+        fleet=fleet,
+        sequence=release_sequence,
+    )
+    return {str(market): int(count) for market, count in rows}
+
+
 def plan_release(tx: Transaction, campaign: int, release: Release, specs: Sequence[WaveSpec], now_us: int) -> int:
     """Write waves and assignments of a new campaign; gives the number of assignments."""
     generation = 1

@@ -8,16 +8,21 @@ enabled is never changed. Does not look at the bundles' bytes: whoever published
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.release import Release
+from nwmctl.domain.requires import Requires
 from nwmctl.errors import BundleSetIncompleteError, SequenceTakenError
 from nwmctl.fleet.events import EventKind, record
+from nwmctl.formats import canonical
+from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.storage.database import Database, Reader, Row, Transaction
 
-_COLUMNS = "kind, platform, sequence, model_version, filename, path, tuf_name, sha1, sha256, size, virtual_only"
+_COLUMNS = (
+    "kind, platform, sequence, model_version, filename, path, tuf_name, sha1, sha256, size, virtual_only, requires"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class EnabledBundle:
     sha256: str
     size: int
     virtual_only: bool
+    requires: Requires = field(default_factory=Requires, hash=False)
 
 
 def claim_sequence(database: Database, release: Release, content: Digest) -> None:
@@ -109,15 +115,16 @@ def known_bundles(reader: Reader) -> tuple[EnabledBundle, ...]:
 
 
 def _bundle(row: Row) -> EnabledBundle:
-    kind, platform, sequence, model, filename, path, tuf_name, sha1, sha256, size, virtual_only = row
+    kind, platform, sequence, model, filename, path, tuf_name, sha1, sha256, size, virtual_only, text = row
     names = (platform, sequence, model, filename, path, tuf_name)
-    return EnabledBundle(BundleKind(kind), *names, sha1, sha256, size, bool(virtual_only))
+    requires = from_plain(Requires, canonical.decode(text.encode(), "bundle.requires"), Source("bundle.requires"))
+    return EnabledBundle(BundleKind(kind), *names, sha1, sha256, size, bool(virtual_only), requires)
 
 
 def _insert(tx: Transaction, release_sequence: int, bundle: EnabledBundle) -> None:
     tx.execute(
         f"INSERT INTO bundle (release_sequence, {_COLUMNS}) VALUES (:release_sequence, :kind, :platform, :sequence, "
-        ":model_version, :filename, :path, :tuf_name, :sha1, :sha256, :size, :virtual_only)",
+        ":model_version, :filename, :path, :tuf_name, :sha1, :sha256, :size, :virtual_only, :requires)",
         release_sequence=release_sequence,
         kind=bundle.kind.value,
         platform=bundle.platform,
@@ -130,6 +137,7 @@ def _insert(tx: Transaction, release_sequence: int, bundle: EnabledBundle) -> No
         sha256=bundle.sha256,
         size=bundle.size,
         virtual_only=int(bundle.virtual_only),
+        requires=canonical.encode(to_plain(bundle.requires)).decode(),
     )
 
 

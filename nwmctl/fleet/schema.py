@@ -199,9 +199,16 @@ CREATE TABLE campaign_bytes (
 );
 """
 
+# What a bundle requires, as canonical JSON; where a vehicle is registered, '' where the inventory does not say.
+_TERMS = """
+ALTER TABLE bundle ADD COLUMN requires TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE vehicle ADD COLUMN market TEXT NOT NULL DEFAULT '';
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(OWNER, 1, _VEHICLES + _RELEASES + _CAMPAIGNS + _ASSIGNMENTS + _FACTS),
     Migration(OWNER, 2, _TRAFFIC),
+    Migration(OWNER, 3, _TERMS),
     *DIRECTOR,
 )
 """Add to the end only; what stands here has run in other people's databases."""

@@ -73,6 +73,7 @@ def _enabled(bundle: SignedBundle) -> EnabledBundle:
         sha256=listed.digest.hex,
         size=listed.length,
         virtual_only=manifest.virtual_only,
+        requires=manifest.requires,
     )
 
 

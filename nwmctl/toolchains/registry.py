@@ -117,6 +117,19 @@ def runtime_fingerprint() -> str:
     return f"{versions('iree-base-runtime', 'onnxruntime')}, {host_instruction_set()}, {emulated}"
 
 
+def runtimes_here() -> dict[str, str]:
+    """The inference runtimes that are installed on this machine, name -> version, without importing any."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("iree-base-runtime", "onnxruntime", "openvino"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def declaration_folders() -> tuple[Path, ...]:
     """The examples that come along, then the folders of NWMCTL_TOOLCHAINS (separated as PATH is)."""
     package = Path(nwmctl.__file__).parent
