@@ -11,10 +11,13 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from nwmctl.errors import ExternalDataOutsideError, GraphUnreadableError
-from nwmctl.toolchains.lowering import GraphFiles
+from nwmctl.domain.artifact import Precision
+from nwmctl.errors import ExternalDataOutsideError, GraphUnreadableError, UnsupportedRecipeError
+from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder
 
 GRAPH = "model.onnx"
+_MESSAGE_BYTES = 2 << 30
+"""What one protobuf message, and so one ONNX file, cannot reach."""
 
 
 def lay_out(files: GraphFiles, folder: Path) -> Path:
@@ -36,6 +39,22 @@ def lay_out(files: GraphFiles, folder: Path) -> Path:
     for source, place in ((files.model, graph), (files.data, folder / name)):
         _link(source, place)
     return graph
+
+
+def check_single_message(toolchain: str, files: GraphFiles, order: LoweringOrder, why: str) -> None:
+    """Refuse at once what could not become one ONNX file: lowering and compiling for minutes would end the same.
+
+    ``why`` says what in the toolchain needs it. Raises UnsupportedRecipeError.
+    """
+    given = files.model.stat().st_size + (files.data.stat().st_size if files.data else 0)
+    halves = order.precision in (Precision.FP16, Precision.BF16) or order.rest is Precision.FP16
+    least = given // 4 if order.quantisation is not None else given // 2 if halves else given
+    if least >= _MESSAGE_BYTES:
+        raise UnsupportedRecipeError(
+            f"the toolchain '{toolchain}' does not build weights of this size",
+            why=f"{why}, and these weights have at least {least / (1 << 30):.1f} GiB in this precision",
+            next="choose a recipe with smaller weights (fp16, int8) or another toolchain",
+        )
 
 
 def _location(model: Path) -> str:

@@ -17,6 +17,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Re
 from nwmctl.errors import PlaceUnavailableError, ToolchainMissingError, UnsupportedRecipeError
 from nwmctl.toolchains import emulation, ptxas, sessions
 from nwmctl.toolchains.files import ABSENT, packaged_program, version_of, versions
+from nwmctl.toolchains.graph_files import check_single_message
 from nwmctl.toolchains.inspect_arm64 import DOTS, inspect_arm64
 from nwmctl.toolchains.inspect_ptx import inspect_ptx
 from nwmctl.toolchains.inspect_spirv import inspect_spirv
@@ -79,6 +80,8 @@ class Iree:
                 next="write 'runtime_driver:' into the platform's profile",
             )
         limits = request.limits
+        single = "its importer holds the graph as one message, which has less than 2 GiB"
+        check_single_message(self.name, request.files, vehicle.order, single)
         lowered = lower(request.files, request.scratch, vehicle.order, limits)
         _run(
             "iree-import-onnx",

@@ -25,6 +25,7 @@ from nwmctl.errors import (
 )
 from nwmctl.toolchains import graph_options, sessions
 from nwmctl.toolchains.files import version_of, versions
+from nwmctl.toolchains.graph_files import check_single_message
 from nwmctl.toolchains.inspection import Inspection, operators
 from nwmctl.toolchains.lowering import Integers, Lowered, LoweringOrder, lower
 from nwmctl.toolchains.manifests import Made, described
@@ -87,9 +88,11 @@ class OnnxRuntime:
         if not self.probe().available:
             raise ToolchainMissingError("onnxruntime is not installed", why="no such package here", next=_INSTALL)
         order = _read(request.recipe, request.unit)
+        single = "its payload is one ONNX file, which holds less than 2 GiB"
+        check_single_message(self.name, request.files, order, single)
         lowered = lower(request.files, request.scratch, order, request.limits)
         if lowered.data is not None:
-            raise _unsupported("weights of this size", "its payload is one ONNX file, which holds less than 2 GiB")
+            raise _unsupported("weights of this size", single)
         inspection = operators(lowered.operators, lowered.products)
         if order.precision is Precision.INT8:
             inspection = _looked_at(request, lowered, order, inspection)
