@@ -337,7 +337,8 @@ def main() -> int:
             texts.append(text)
             goals += met
     about = (
-        f"{_SAID}\n\n{os.cpu_count()} cores ({platform.machine()}, {named(processor())}), Python {platform.python_version()}, "
+        f"{_SAID}\n\n"
+        f"{os.cpu_count()} cores ({platform.machine()}, {named(processor())}), Python {platform.python_version()}, "
         f"{versions('onnxruntime', 'openvino', 'torch', 'iree-base-compiler')}, {datetime.now(UTC).date()}."
     )
     if not given.quick and not given.small:
