@@ -156,7 +156,7 @@ def test_every_refusal_says_what_it_stands_for() -> None:
 
 
 def test_the_readmes_commands_exist() -> None:
-    """Each line of the README's table is `nwmctl WORDS`, several verbs separated by slashes."""
+    """Each line of the README's table is `nwmctl WORDS`, the last one several verbs separated by slashes."""
     readme = (ROOT / "README.md").read_text()
     lines = re.findall(r"^\| `nwmctl ([^`]+)` \|", readme, re.MULTILINE)
     named = {name for line in lines for name in _expanded(line)}
@@ -167,9 +167,8 @@ def _expanded(line: str) -> list[str]:
     words = [word for word in re.sub(r"\[[^\]]*\]", "", line).split() if not re.fullmatch(r"[A-Z-]+|--\S+", word)]
     if "/" not in words:
         return [" ".join(words)]
-    verbs = [word for word in words if word != "/"]
-    group = [] if words[1] == "/" else verbs[:1]
-    return [" ".join([*group, verb]) for verb in verbs[len(group) :]]
+    first = words.index("/") - 1
+    return [" ".join([*words[:first], verb]) for verb in words[first:] if verb != "/"]
 
 
 @pytest.mark.parametrize(

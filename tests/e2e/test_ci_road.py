@@ -100,7 +100,7 @@ def test_publishing_a_train_compiles_nothing(jobs: Jobs) -> None:
     publish(jobs, "quick", *(jobs.root / "parts" / platform for platform in PLATFORMS)).ok()
     story = jobs.job("quick").run("runs", "show", "--json").ok().json
     done = {event["step"] for event in story["events"] if event["event"] == "StepFinished"}
-    assert done == {StepName.STAGE, StepName.PUBLISH}
+    assert done == {StepName.CERTIFY, StepName.STAGE, StepName.PUBLISH}
 
 
 def test_repeating_the_last_job_changes_nothing(jobs: Jobs) -> None:
@@ -132,8 +132,15 @@ def only_private(keys: Path, folder: Path, *roles: str) -> Path:
     return folder
 
 
-def test_the_publishing_host_needs_no_key_that_signs_bundles(jobs: Jobs, tmp_path: Path) -> None:
-    keys = only_private(jobs.base.keys, tmp_path / "keys", "root", "targets", "snapshot", "timestamp")
+def test_the_publishing_host_certifies_and_so_needs_the_release_key(jobs: Jobs, tmp_path: Path) -> None:
+    """Only there is the release whole: who certifies it judges every bundle of it again."""
+    metadata = ("root", "targets", "snapshot", "timestamp")
+    keys = only_private(jobs.base.keys, tmp_path / "without", *metadata)
+    ran = jobs.run("metadata", "publish", "--from", jobs.root / "parts", "--keys", keys, "--json")
+    told = refused(ran, "KeyRingError", 3)
+    assert "release.pem" in told["what"]
+    assert not (jobs.workspace("metadata") / "mirrors").exists()
+    keys = only_private(jobs.base.keys, tmp_path / "with", *metadata, "release")
     jobs.run("metadata", "publish", "--from", jobs.root / "parts", "--keys", keys).ok()
     assert listed(jobs.workspace("metadata") / "mirrors" / "local")
 
@@ -188,7 +195,7 @@ SETS: list[tuple[Callable[[Jobs, Path], None], str]] = [
     (_no_return_bundle, "TrainMismatchError"),
     (_damaged, "TrainMismatchError"),
     (_other_release, "TrainMismatchError"),
-    (_renamed_part, "TrainIncompleteError"),
+    (_renamed_part, "CertificationRefusedError"),
     (_edited_result, "TrainMismatchError"),
 ]
 

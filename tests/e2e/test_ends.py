@@ -21,7 +21,7 @@ from tests.project import VINS
 def interrupt(place: Place, process: subprocess.Popen[bytes]) -> str:
     """Ctrl-C, as a terminal sends it: to the whole group. Gives what was said."""
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     said = (place.folder / "spawned.log").read_text()
     assert "Traceback" not in said, said
     wait_for(lambda: not left_behind(place), lambda: True, 15)

@@ -31,7 +31,7 @@ def bundle(place: Place, kind: str = "release") -> Path:
 def test_a_release_reaches_every_vehicle(deployed: Place) -> None:
     summary = json.loads((deployed.folder / "summary.json").read_text())
     assert summary["run"]["state"] == "done"
-    assert summary["run"]["steps"] == 15
+    assert summary["run"]["steps"] == 16
     assert 0 < summary["run"]["staged_s"] < 7200
     assert summary["campaign"]["state"] == "completed"
     assert [wave["state"] for wave in summary["campaign"]["waves"]] == ["done", "done"]
@@ -53,7 +53,7 @@ def test_the_same_release_again_finds_every_build_step(deployed: Place) -> None:
     events = deployed.run("runs", "show", "--json").ok().json["events"]
     ended = {event["step"]: event["state"] for event in events if event["event"] == "StepFinished"}
     build = {step: state for step, state in ended.items() if step.partition("/")[2]}
-    assert len(build) == 12
+    assert len(build) == 13
     assert set(build.values()) == {"cached"}
     assert summary["run"]["found_in_store"] == len(build)
     after = served(deployed)
@@ -130,7 +130,7 @@ def test_runs_tell_what_happened(deployed: Place) -> None:
     published, row = deployed.run("runs", "list", "--json").ok().json["runs"]
     assert published["command"] == "nwmctl publish release.yaml"
     assert row["state"] == "done"
-    assert row["steps"] == row["finished"] == 15
+    assert row["steps"] == row["finished"] == 16
     told = deployed.run("runs", "show", row["run"], "--json").ok().json
     assert told["run"] == row["run"]
     assert told["events"][0]["event"] == "RunStarted"
@@ -186,7 +186,7 @@ def test_keys_are_made_once(place: Place) -> None:
     assert private
     assert all(path.stat().st_mode & 0o077 == 0 for path in private)
     before = tree(place.folder / "mine")
-    refused(place.run("keys", "init", place.folder / "mine", "--json"), "KeyRingExistsError", 8)
+    refused(place.run("keys", "init", place.folder / "mine", "--development", "--json"), "KeyRingExistsError", 8)
     assert tree(place.folder / "mine") == before
 
 

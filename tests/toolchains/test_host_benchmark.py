@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import host_goals
-from benchmarks.host_goals import example_goals, generated_goals, interval
+from benchmarks.host_goals import example_goals, generated_goals, interval, interval_of_processes
 from benchmarks.model_graph import Size
 from benchmarks.models import contract, driving_transformer
 from examples.training.sign import sign
@@ -18,6 +18,9 @@ from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME
 from nwmctl.sources.verify import verify_card, verify_file
 from nwmctl.trust.keys import init_keys, load_keyring
 from nwmctl.validation.inputs import read_golden
+
+
+TIE = (0.97, 1.0, 1.03)
 
 
 def steady(ms: float, count: int = 40) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -38,17 +41,27 @@ def test_goals_are_reached_by_figures_and_not_by_names(monkeypatch: pytest.Monke
     samples = {"chosen": steady(40), "fp32": steady(99), "int8": steady(39), "mixed": steady(41)}
     theirs = {"reference": steady(100), "other": steady(110)}
     names = ("chosen", "fp32", "int8", "mixed")
-    good = generated_goals(names, {**samples, **theirs}, theirs, "reference", 0.45)
+    good = generated_goals(names, {**samples, **theirs}, theirs, "reference", 0.45, TIE)
     assert [goal.reached for goal in good] == [True, True, True, True]
     assert "(reference)" in good[0].words
     monkeypatch.setattr(host_goals, "processor", lambda: frozenset({"avx2"}))
     slow = {**samples, "chosen": steady(60), "fp32": steady(130), "mixed": steady(50)}
-    bad = generated_goals(names, {**slow, **theirs}, theirs, "reference", 0.6)
+    bad = generated_goals(names, {**slow, **theirs}, theirs, "reference", 0.6, (0.7, 0.77, 0.8))
     assert [goal.reached for goal in bad] == [True, False, False, False]
     assert "AVX-VNNI" in bad[1].words
     assert bad[2].words.endswith("slower")
-    assert not generated_goals((*names[:3], None), {**samples, **theirs}, theirs, "reference", None)[3].reached
+    assert not generated_goals((*names[:3], None), {**samples, **theirs}, theirs, "reference", None, TIE)[3].reached
     assert "goal 50 %" in bad[3].words
+
+
+def test_processes_of_one_code_differ_and_the_interval_knows_it() -> None:
+    luck = np.array([[1.0], [1.06], [0.98], [1.03]])
+    rounds = np.random.default_rng(4).normal(1.0, 0.01, (4, 50))
+    low, _, high = interval_of_processes(luck * rounds, luck[::-1] * rounds)
+    assert low < 1.0 < high
+    low, middle, _ = interval_of_processes(2.0 * luck * rounds, luck * rounds)
+    assert middle == pytest.approx(2.0)
+    assert low > 1.8
 
 
 def test_equal_code_is_not_slower_than_itself() -> None:
