@@ -19,7 +19,6 @@ from nwmctl.sources.verify import verify_card, verify_file
 from nwmctl.trust.keys import init_keys, load_keyring
 from nwmctl.validation.inputs import read_golden
 
-
 TIE = (0.97, 1.0, 1.03)
 
 
