@@ -37,7 +37,7 @@ def test_the_environment_goes_before_defaults() -> None:
 
 def test_options_go_before_the_environment() -> None:
     told = {**HOME, "NWMCTL_WORKSPACE": "/w", "NWMCTL_KEYS": "/k", "NWMCTL_WORKERS": "7"}
-    found = load_settings(Path("/o"), Path("/ok"), Path("/p"), 3, told)
+    found = load_settings(Path("/o"), Path("/ok"), Path("/p"), 3, environment=told)
     assert (found.workspace, found.keys, found.platforms, found.workers) == (
         Path("/o"), Path("/ok"), Path("/p"), 3,
     )  # fmt: skip

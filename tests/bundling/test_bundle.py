@@ -23,6 +23,7 @@ from nwmctl.errors import (
     BundlePlanError,
     ContentSignatureError,
     NwmError,
+    PayloadChangedError,
 )
 from nwmctl.formats.cpio import Member, pack, unpack
 from nwmctl.trust.cms import sign_cms, verify_cms
@@ -200,7 +201,7 @@ def test_the_stream_notices_a_wrong_file_that_nobody_read(
     path = build(samples.inputs(), keyring, find, tmp_path / "x.swu")
     data = path.read_bytes().replace(samples.CPU, samples.CPU[:-1] + b"!")
     opened = open_bundle(io.BytesIO(data).read, verify)
-    with pytest.raises(BundleContentsError, match="contradicts"):
+    with pytest.raises(PayloadChangedError, match="is not the file that was signed"):
         for _ in opened.files:
             pass
 

@@ -7,6 +7,7 @@ job to the next.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,7 +128,7 @@ def only_private(keys: Path, folder: Path, *roles: str) -> Path:
     """A copy of a key folder without the private keys of other roles."""
     shutil.copytree(keys, folder)
     for path in folder.glob("*.pem"):
-        if path.stem not in roles:
+        if re.sub(r"-\d+$", "", path.stem) not in roles:
             path.unlink()
     return folder
 

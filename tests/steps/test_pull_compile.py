@@ -14,7 +14,7 @@ import pytest
 
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe, RuntimeNeeds
 from nwmctl.domain.digest import Digest, digest_bytes
-from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, FileEntry, ModelCard
+from nwmctl.domain.model import CARD_NAME, SIGNATURE_NAME, FileEntry, ModelCard, ModelOrigin, SignatureMethod
 from nwmctl.domain.search import Ranked
 from nwmctl.domain.work import CompileWork, PullWork
 from nwmctl.errors import (
@@ -76,7 +76,10 @@ def test_pull_leaves_the_package_in_the_store_and_no_download(puller: Puller) ->
         "weights": "model.onnx", "calibration": "calibration.npz", "golden": "golden.npz", "card": CARD_NAME,
         "signature": SIGNATURE_NAME,
     }  # fmt: skip
-    assert outcome.outputs == {role: file_digest(puller.root / "model" / name) for role, name in files.items()}
+    origin = documents.decode(ModelOrigin, puller.store.read(outcome.outputs["origin"]), "origin")
+    assert (origin.model, origin.method) == (puller.digest, SignatureMethod.MODEL_CARD)
+    given = {role: digest for role, digest in outcome.outputs.items() if role != "origin"}
+    assert given == {role: file_digest(puller.root / "model" / name) for role, name in files.items()}
     assert outcome.outputs["card"] == puller.digest
     assert all(puller.store.has(digest) for digest in outcome.outputs.values())
     assert not list((puller.root / "incoming").iterdir())

@@ -47,7 +47,7 @@ def _private(keyring: KeyRing, name: str) -> rsa.RSAPrivateKey:
 def _with_leaf(keyring: KeyRing, tmp_path: Path, leaf_pem: bytes) -> KeyRing:
     """The same ring with another leaf certificate."""
     folder = tmp_path / "ring"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     for path in keyring.folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
         (folder / path.name).chmod(0o600)
