@@ -94,7 +94,7 @@ def _tensors(view: _View, depth: int) -> list[Tensor]:
         try:
             found = reader(view, depth)
         except (_Unreadable, ValueError, OSError, struct.error, KeyError, zipfile.BadZipFile, tarfile.TarError):
-            continue
+            continue  # not of this format; what no reader knows is coded as bytes
         if found:
             return found
     return []

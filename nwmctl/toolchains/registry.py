@@ -126,7 +126,7 @@ def runtimes_here() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue
+            continue  # not installed, so not in the answer
     return found
 
 
