@@ -9,6 +9,7 @@ from pathlib import Path
 from nwmctl.app.ceremony import NextRoot, follow
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.passphrases import unlock
+from nwmctl.app.project import read_file
 from nwmctl.domain.keys import KeyEntry, KeyRole
 from nwmctl.trust.expiry import Expiry, ExpiryState, ring_expiries
 from nwmctl.trust.keyfolder import Wish, revoke_key, rotate_keys
@@ -60,7 +61,11 @@ class NewKeys:
 
     def wish(self, role: KeyRole, platform: str, now: int) -> Wish:
         """The same as the key folder wants it; ``now`` is how many keys the role has."""
-        publics = tuple(public_or_file(text) for text in self.held)
+        # A certificate is made of a release key: its whole PEM file is needed, not only the text that names it.
+        if role is KeyRole.RELEASE:
+            publics = tuple(_pem(text) if self.uris else text for text in self.held)
+        else:
+            publics = tuple(public_or_file(text) for text in self.held)
         reached = tuple(zip(self.uris, publics, strict=False))
         count = self.count if self.count is not None else (0 if publics else max(now, 1))
         return Wish(role, platform, count, publics[len(reached) :], reached, self.threshold)
@@ -119,6 +124,10 @@ def _changed(before: KeyRing, after: KeyRing, secret: bytes | None) -> Change:
     if touched & {KeyRole.DIRECTOR, KeyRole.DIRECTOR_ROOT}:
         todo.append("the gateway's director takes the new keys over when it is started again")
     return Change(after, new, root, tuple(todo))
+
+
+def _pem(path: str) -> str:
+    return read_file(Path(path), "public key").decode("ascii", "replace")
 
 
 def _refuse_half(new: NewKeys) -> None:

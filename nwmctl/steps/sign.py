@@ -1,8 +1,9 @@
 """sign: bundle, evidence and policy -> signed .swu, if the signing process agrees, and the papers it was judged by.
 
 The signing process reads the papers from the store itself and judges again; this step only hands it the paths and
-packs what it signed. Signatures are deterministic, so the step is pure; the key is part of its fingerprint. Approvals
-are none of its inputs: the papers hold those that the first permission was given by.
+packs what it signed. RSA signatures are deterministic, so the step is pure; the key is part of its fingerprint. (An
+ECDSA key of a device signs otherwise each time: what was published is then only in the content store.) Approvals are
+none of its inputs: the papers hold those that the first permission was given by.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The release authority: a small certificate authority and one leaf certificate that signs bundles.
 
 Vehicles carry the authority's certificate and accept only what its leaf has signed. The leaf may sign code and
-nothing else of weight; it carries emailProtection too because that is what SWUpdate asks for by default. Times come
-in as an argument. Writes no file.
+nothing else of weight; it carries emailProtection too because that is what SWUpdate asks for by default. The leaf's key
+is RSA, or ECDSA P-256 where a device holds it that can do nothing else. Times come in as an argument. Writes no file.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from nwmctl.errors import PublicKeyError
+
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+    ReleaseKey = RSAPublicKey | EllipticCurvePublicKey
+    """What a release certificate may certify: RSA of at least ``RSA_BITS``, or ECDSA on P-256."""
 
 RSA_BITS = 3072
 CA_DAYS = 7300
@@ -34,10 +40,16 @@ class Authority:
 
 def make_authority(now_us: int, *, leaf_days: int = LEAF_DAYS) -> Authority:
     """A new authority whose certificates hold from an hour before ``now_us``; vehicles' clocks lag."""
-    ca_key, leaf_key = new_rsa_key(), new_rsa_key()
-    ca_pem = _certify("nwmctl release authority", ca_key, now_us, CA_DAYS)
+    ca_key, ca_pem = make_ca(now_us)
+    leaf_key = new_rsa_key()
     leaf_pem = issue_leaf(ca_key, ca_pem, leaf_key.public_key(), now_us, days=leaf_days)
     return Authority(ca_key, leaf_key, ca_pem, leaf_pem)
+
+
+def make_ca(now_us: int) -> tuple[RSAPrivateKey, bytes]:
+    """An authority without a leaf: its key, and its certificate (PEM)."""
+    key = new_rsa_key()
+    return key, _certify("nwmctl release authority", key, now_us, CA_DAYS)
 
 
 def new_rsa_key() -> RSAPrivateKey:
@@ -50,7 +62,7 @@ def new_rsa_key() -> RSAPrivateKey:
 def issue_leaf(
     ca_key: RSAPrivateKey,
     ca_pem: bytes,
-    public: RSAPublicKey,
+    public: ReleaseKey,
     now_us: int,
     *,
     days: int = LEAF_DAYS,
@@ -91,6 +103,42 @@ def pem_private(key: Ed25519PrivateKey | RSAPrivateKey, passphrase: bytes | None
     if passphrase is not None:
         secret = serialization.BestAvailableEncryption(passphrase)
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret)
+
+
+def release_key(pem: bytes) -> ReleaseKey:
+    """The public key (PEM, SubjectPublicKeyInfo) that a release certificate can be made for. Raises PublicKeyError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as problem:
+        raise _unfit("it is no PEM file of a public key") from problem
+    return fit_release_key(key)
+
+
+def fit_release_key(key: object) -> ReleaseKey:
+    """``key`` itself, if it may sign bundles. Raises PublicKeyError."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    match key:
+        case RSAPublicKey() if key.key_size >= RSA_BITS:
+            return key
+        case EllipticCurvePublicKey() if isinstance(key.curve, SECP256R1):
+            return key
+        case _:
+            raise _unfit(f"it is {getattr(key, 'key_size', 'no')} bits of {type(key).__name__.lstrip('_')}")
+
+
+def release_public(key: ReleaseKey) -> str:
+    """The text of a release key: ``rsa3072:<digest>`` or ``ecdsa-p256:<point>``."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    if isinstance(key, RSAPublicKey):
+        return rsa_public(key)
+    return f"ecdsa-p256:{key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex()}"
 
 
 def rsa_public(key: RSAPublicKey) -> str:
@@ -142,4 +190,12 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
         crl_sign=ca,
         encipher_only=False,
         decipher_only=False,
+    )
+
+
+def _unfit(reason: str) -> PublicKeyError:
+    return PublicKeyError(
+        "this key cannot sign bundles",
+        why=f"{reason}; a release key is RSA with at least {RSA_BITS} bits, or ECDSA P-256",
+        next="make such a key in the device, and export its public part as PEM",
     )

@@ -1,9 +1,13 @@
-"""The CMS signature over ``sw-description``: detached, DER, RSA PKCS#1 v1.5 with SHA-256, no signed attributes.
+"""The CMS signature over ``sw-description``: detached, DER, SHA-256, no signed attributes.
 
-Without signed attributes nothing but the content, the key and the certificate enters the signature, so two builds are
-identical, signature included. The verifier reads the certificate and the signature out of the DER, builds the
-structure that nwmctl (or OpenSSL) writes around them, and refuses if the bytes differ: there is no room for a second
-signer, an unsigned attribute or an odd encoding. Reads no file, knows no clock; the time is an argument.
+The key is RSA (PKCS#1 v1.5) or, where a device holds it, ECDSA P-256; the certificate decides which. Without signed
+attributes nothing but the content, the key and the certificate enters the signature, so with RSA two builds are
+identical, signature included. Of ECDSA, whose signatures differ each time, only the form with the lower s is believed:
+nobody can turn one signature into another.
+
+The verifier reads the certificate and the signature out of the DER, builds the structure that nwmctl (or OpenSSL)
+writes around them, and refuses if the bytes differ: there is no room for a second signer, an unsigned attribute or an
+odd encoding. Reads no file, knows no clock; the time is an argument.
 """
 
 from __future__ import annotations
@@ -18,14 +22,16 @@ from nwmctl.errors import (
     CertificateUntrustedError,
     ContentSignatureError,
     KeyRingError,
+    PublicKeyError,
     SignatureFormatError,
 )
-from nwmctl.trust.authority import RSA_BITS, rsa_public
+from nwmctl.trust.authority import fit_release_key, release_public
 from nwmctl.trust.keys import KeyRing
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from nwmctl.trust.authority import ReleaseKey
 
 MAX_SIGNATURE = 64 << 10
 
@@ -34,12 +40,14 @@ _OID_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _OID_DATA = bytes.fromhex("06092a864886f70d010701")
 _OID_SHA256 = bytes.fromhex("0609608648016503040201")
 _OID_RSA = bytes.fromhex("06092a864886f70d010101")
+_OID_ECDSA_SHA256 = bytes.fromhex("06082a8648ce3d040302")
 
 
 def sign_cms(description: bytes, keyring: KeyRing, passphrase: bytes | None = None) -> bytes:
-    """The detached signature (DER) of the key ring's release key; the same bytes for the same description.
+    """The detached signature (DER) of the key ring's release key; from an RSA key the same bytes for the same
+    description.
 
-    Raises KeyMissingError, KeyRingError, KeyPassphraseError.
+    Raises KeyMissingError, KeyRingError, KeyPassphraseError, and SignerFailedError of a key behind a URI.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -47,7 +55,7 @@ def sign_cms(description: bytes, keyring: KeyRing, passphrase: bytes | None = No
     signer = keyring.signer(KeyRole.RELEASE, passphrase)
     try:
         certificate = x509.load_pem_x509_certificate(keyring.certificate_pem())
-        same = rsa_public(_rsa_key(certificate)) == signer.public
+        same = release_public(_key(certificate)) == signer.public
     except (ValueError, CertificatePurposeError) as problem:
         raise _ring(str(problem)) from problem
     if not same:
@@ -61,36 +69,30 @@ def verify_cms(description: bytes, signature: bytes, ca_pem: bytes, at_us: int) 
     Raises SignatureFormatError, CertificateUntrustedError, CertificateExpiredError, CertificatePurposeError and
     ContentSignatureError, in this order of looking.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA256
-
     leaf, value = _open(signature)
     authority = _authority(ca_pem)
     _check_issuer(leaf, authority)
     for certificate, what in ((leaf, "release certificate"), (authority, "release authority")):
         _check_time(certificate, what, at_us)
-    key = _check_purpose(leaf)
-    try:
-        key.verify(value, description, PKCS1v15(), SHA256())
-    except InvalidSignature as problem:
+    if not _signed(_check_purpose(leaf), value, description):
         raise ContentSignatureError(
             "the bundle's description is not the one that was signed",
             why="the signature does not belong to these bytes",
             next="fetch the bundle again; do not install it",
-        ) from problem
+        )
 
 
 def cms_of(certificate_pem: bytes, signature: bytes) -> bytes:
     """The detached CMS signature (DER) that ``sign_cms`` would have given, out of its two parts: the certificate and
-    the raw RSA signature. Raises SignatureFormatError."""
+    the raw signature. Raises SignatureFormatError."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         return _build(certificate.public_bytes(Encoding.DER), certificate, signature)
-    except (ValueError, OverflowError, TypeError, x509.InvalidVersion) as problem:
+    except (ValueError, OverflowError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise _malformed(str(problem) or type(problem).__name__) from problem
 
 
@@ -101,6 +103,8 @@ def certificate_end_us(signature: bytes) -> int:
 
 def _build(der: bytes, certificate: x509.Certificate, signature: bytes, *, bare: bool = False) -> bytes:
     """The one CMS structure that nwmctl writes; ``bare`` leaves out the digest's NULL parameter, as OpenSSL does."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
     null = _tlv(_NULL)
     sha256 = _tlv(_SEQUENCE, _OID_SHA256) if bare else _tlv(_SEQUENCE, _OID_SHA256, null)
     serial = certificate.serial_number
@@ -110,7 +114,9 @@ def _build(der: bytes, certificate: x509.Certificate, signature: bytes, *, bare:
         _tlv(_INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1, "big")),
     )
     version = _tlv(_INTEGER, b"\x01")
-    signer = _tlv(_SEQUENCE, version, issuer, sha256, _tlv(_SEQUENCE, _OID_RSA, null), _tlv(_OCTETS, signature))
+    curve = isinstance(certificate.public_key(), EllipticCurvePublicKey)
+    algorithm = _tlv(_SEQUENCE, _OID_ECDSA_SHA256) if curve else _tlv(_SEQUENCE, _OID_RSA, null)
+    signer = _tlv(_SEQUENCE, version, issuer, sha256, algorithm, _tlv(_OCTETS, signature))
     signed = _tlv(
         _SEQUENCE,
         version,
@@ -139,7 +145,7 @@ def _open(data: bytes) -> tuple[x509.Certificate, bytes]:
     except (ValueError, OverflowError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise _malformed(str(problem) or type(problem).__name__) from problem
     if not same:
-        raise _malformed("it is not exactly one RSA signature without attributes and its certificate")
+        raise _malformed("it is not exactly one signature without attributes and its certificate")
     return certificate, value
 
 
@@ -177,7 +183,7 @@ def _check_time(certificate: x509.Certificate, what: str, at_us: int) -> None:
         )
 
 
-def _check_purpose(leaf: x509.Certificate) -> RSAPublicKey:
+def _check_purpose(leaf: x509.Certificate) -> ReleaseKey:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -199,20 +205,37 @@ def _check_purpose(leaf: x509.Certificate) -> RSAPublicKey:
         raise _purpose("its extended key usage lacks codeSigning")
     if not usage.digital_signature or constraints.ca:
         raise _purpose("it is not a signer's certificate")
-    return _rsa_key(leaf)
+    return _key(leaf)
 
 
-def _rsa_key(certificate: x509.Certificate) -> RSAPublicKey:
+def _key(certificate: x509.Certificate) -> ReleaseKey:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     try:
-        key = certificate.public_key()
+        return fit_release_key(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm) as problem:
         raise _purpose(str(problem)) from problem
-    if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS:
-        raise _purpose(f"its key is not RSA with at least {RSA_BITS} bits")
-    return key
+    except PublicKeyError as problem:
+        raise _purpose(problem.why) from problem
+
+
+def _signed(key: ReleaseKey, signature: bytes, data: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    from nwmctl.trust.publics import low_s
+
+    try:
+        if isinstance(key, RSAPublicKey):
+            key.verify(signature, data, PKCS1v15(), SHA256())
+            return True
+        key.verify(signature, data, ECDSA(SHA256()))
+        return low_s(signature) == signature
+    except (InvalidSignature, ValueError):
+        return False
 
 
 def _tlv(tag: int, *parts: bytes) -> bytes:

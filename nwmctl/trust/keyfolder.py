@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.keys import (
@@ -38,6 +39,9 @@ from nwmctl.formats import documents
 from nwmctl.trust.publics import parse_public
 from nwmctl.trust.ring import KEYRING_NAME, KeyRing
 
+if TYPE_CHECKING:
+    from nwmctl.trust.authority import ReleaseKey
+
 _PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -45,7 +49,8 @@ _PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 class Wish:
     """What keys a role gets: ``count`` new ones in this folder, and those of others (``held``) or behind URIs.
 
-    ``reached`` are pairs of URI and public key. ``threshold`` None keeps the one that the role has.
+    ``reached`` are pairs of URI and public key; a release key's is the text of its PEM file, because a certificate is
+    made of it. ``threshold`` None keeps the one that the role has.
     """
 
     role: KeyRole
@@ -173,21 +178,12 @@ def _granted(ring: KeyRing, wish: Wish, now_us: int, passphrase: bytes | None) -
             next="see `nwmctl platforms list`",
         )
     known = {entry.public: entry for entry in ring.document.keys}
+    if wish.role is KeyRole.RELEASE:
+        return _granted_release(ring, wish, known, now_us, passphrase)
     for public in (*wish.held, *(public for _, public in wish.reached)):
-        if wish.role is not KeyRole.RELEASE:
-            parse_public(public)
+        parse_public(public)
         if public in known:
-            raise KeyTwoRolesError(
-                f"{public} is a key of '{known[public].label}' already",
-                why="one key never has two roles: who steals it would get both",
-                next=f"make a key of its own for '{wish.role}'",
-            )
-    if wish.role is KeyRole.RELEASE and (wish.held or wish.reached):
-        raise SignerUriError(
-            "a release key is more than a key",
-            why="it needs a certificate under the release authority that vehicles carry",
-            next="make it with `nwmctl keys init`, and move its file into the device that shall hold it",
-        )
+            raise _two_roles(public, known[public], wish)
     entries = [_make(ring, wish, now_us, passphrase, number) for number in range(wish.count)]
     entries += [KeyEntry(wish.role, "", public, platform=wish.platform) for public in wish.held]
     entries += [KeyEntry(wish.role, uri, public, platform=wish.platform) for uri, public in wish.reached]
@@ -215,8 +211,6 @@ def _make(ring: KeyRing, wish: Wish, now_us: int, passphrase: bytes | None, numb
     from nwmctl.trust.authority import pem_private
     from nwmctl.trust.signers import Ed25519Signer
 
-    if wish.role is KeyRole.RELEASE:
-        return _make_release(ring, now_us, passphrase)
     name = _free_name(ring.folder, f"{wish.role}-{wish.platform}" if wish.platform else str(wish.role), wish.count > 1)
     signer = Ed25519Signer(Ed25519PrivateKey.generate())
     _write(ring.folder / f"{name}.pem", pem_private(signer.key, passphrase), 0o600)
@@ -224,17 +218,46 @@ def _make(ring: KeyRing, wish: Wish, now_us: int, passphrase: bytes | None, numb
     return KeyEntry(wish.role, f"file:{name}.pem", signer.public, platform=wish.platform)
 
 
-def _make_release(ring: KeyRing, now_us: int, passphrase: bytes | None) -> KeyEntry:
-    """A release key under the ring's authority, which is made with the first one and kept: vehicles carry it."""
-    from nwmctl.trust.authority import issue_leaf, make_authority, new_rsa_key, pem_private
+def _granted_release(
+    ring: KeyRing, wish: Wish, known: Mapping[str, KeyEntry], now_us: int, passphrase: bytes | None
+) -> KeyRing:
+    """Release keys made here, or behind URIs: each gets a certificate of the ring's authority."""
+    from nwmctl.trust.authority import new_rsa_key, pem_private, release_key, release_public
+
+    if wish.held:
+        raise SignerUriError(
+            "a release key that is held elsewhere cannot sign here",
+            why="one process judges the papers and signs at once; it must reach the key",
+            next="give the URI of the device or service that holds it (--uri) with its public part (--public)",
+        )
+    entries = []
+    for _ in range(wish.count):
+        key, name = new_rsa_key(), _free_name(ring.folder, "release", False)
+        # The certificate first: it needs the authority's key, and without that nothing is written.
+        entry = _certified(ring, f"file:{name}.pem", key.public_key(), name, now_us, passphrase)
+        _write(ring.folder / f"{name}.pem", pem_private(key, passphrase), 0o600)
+        entries.append(entry)
+    for uri, pem in wish.reached:
+        public = release_key(pem.encode())
+        if (text := release_public(public)) in known:
+            raise _two_roles(text, known[text], wish)
+        entries.append(_certified(ring, uri, public, _free_name(ring.folder, "release", False), now_us, passphrase))
+    document = replace(ring.document, keys=(*ring.document.keys, *entries))
+    return KeyRing(ring.folder, _with_threshold(document, wish))
+
+
+def _certified(
+    ring: KeyRing, uri: str, public: ReleaseKey, name: str, now_us: int, passphrase: bytes | None
+) -> KeyEntry:
+    """A certificate for a release key by the ring's authority, made with the first one and kept: vehicles carry it."""
+    from nwmctl.trust.authority import issue_leaf, make_ca, pem_private, release_public
     from nwmctl.trust.signers import RsaSigner, load_signer
 
     folder = ring.folder
     if not (folder / "release-ca.crt").exists():
-        made = make_authority(now_us)
-        leaf_key, leaf = made.leaf_key, made.leaf_pem
-        _write(folder / "release-ca.pem", pem_private(made.ca_key, passphrase), 0o600)
-        _write(folder / "release-ca.crt", made.ca_pem, 0o644)
+        ca_key, ca_pem = make_ca(now_us)
+        _write(folder / "release-ca.pem", pem_private(ca_key, passphrase), 0o600)
+        _write(folder / "release-ca.crt", ca_pem, 0o644)
     else:
         authority = load_signer("file:release-ca.pem", passphrase, base=folder)
         if not isinstance(authority, RsaSigner):
@@ -243,21 +266,22 @@ def _make_release(ring: KeyRing, now_us: int, passphrase: bytes | None) -> KeyEn
                 why="'release-ca.pem' holds a key of another kind",
                 next="restore the key folder from its backup",
             )
-        leaf_key = new_rsa_key()
-        leaf = issue_leaf(authority.key, (folder / "release-ca.crt").read_bytes(), leaf_key.public_key(), now_us)
-    name = _free_name(folder, "release", False)
-    public = RsaSigner(leaf_key).public
-    _write(folder / f"{name}.pem", pem_private(leaf_key, passphrase), 0o600)
-    _write(folder / f"{name}.crt", leaf, 0o644)
-    _write(folder / f"{name}.pub", f"{public}\n".encode(), 0o644)
-    return KeyEntry(KeyRole.RELEASE, f"file:{name}.pem", public, f"{name}.crt", "release-ca.crt")
+        ca_key, ca_pem = authority.key, (folder / "release-ca.crt").read_bytes()
+    text = release_public(public)
+    _write(folder / f"{name}.crt", issue_leaf(ca_key, ca_pem, public, now_us), 0o644)
+    _write(folder / f"{name}.pub", f"{text}\n".encode(), 0o644)
+    return KeyEntry(KeyRole.RELEASE, uri, text, f"{name}.crt", "release-ca.crt")
 
 
 def _free_name(folder: Path, stem: str, numbered: bool) -> str:
-    if not numbered and not (folder / f"{stem}.pem").exists():
+    # A key behind a URI has no private file here, but a public one.
+    def taken(name: str) -> bool:
+        return any((folder / f"{name}.{kind}").exists() for kind in ("pem", "pub"))
+
+    if not numbered and not taken(stem):
         return stem
     number = 1 if numbered else 2
-    while (folder / f"{stem}-{number}.pem").exists():
+    while taken(f"{stem}-{number}"):
         number += 1
     return f"{stem}-{number}"
 
@@ -298,6 +322,14 @@ def _replace(path: Path, data: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _two_roles(public: str, known: KeyEntry, wish: Wish) -> KeyTwoRolesError:
+    return KeyTwoRolesError(
+        f"{public} is a key of '{known.label}' already",
+        why="one key never has two roles: who steals it would get both",
+        next=f"make a key of its own for '{wish.role}'",
+    )
 
 
 def _unwritable(folder: Path, problem: OSError) -> KeyRingError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ED25519 = "ed25519"
 ECDSA = "ecdsa-p256"
 _MAX_FILE = 1 << 16
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _ED25519 = re.compile(r"ed25519:([0-9a-f]{64})\Z")
 _ECDSA = re.compile(r"ecdsa-p256:(0[23][0-9a-f]{64})\Z")
 
@@ -90,6 +91,18 @@ def verify_signature(public: str, signature: bytes, data: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def low_s(signature: bytes) -> bytes:
+    """An ECDSA P-256 signature (DER) in the one form that stands for it: strict DER, the lower of its two values s.
+
+    Of every signature anybody can make a second one that verifies too; with one form only, there is none. Raises
+    ValueError for other bytes.
+    """
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, min(s, _P256_ORDER - s))
 
 
 def verify_ed25519(public: str, signature: bytes, data: bytes) -> bool:

@@ -1,7 +1,7 @@
 """DSSE envelopes signed by the release key, with its certificate inside: statements, and the certificate of a release.
 
 Whoever carries the release authority's certificate (every vehicle does) can check them without any further key. The
-signature is the one that CMS would hold (RSA, PKCS#1 v1.5, SHA-256) and is judged by the same rules as a bundle's:
+signature is the one that CMS would hold and is judged by the same rules as a bundle's:
 issuer, validity, purpose. Exactly one signature. Reads no file; the time is an argument.
 """
 
@@ -12,9 +12,9 @@ import binascii
 from collections.abc import Callable
 
 from nwmctl.domain.keys import KeyRole
-from nwmctl.errors import NotCanonicalError, PayloadTypeError, SealError
+from nwmctl.errors import NotCanonicalError, PayloadTypeError, PublicKeyError, SealError
 from nwmctl.formats import canonical
-from nwmctl.trust.authority import rsa_public
+from nwmctl.trust.authority import fit_release_key, release_public
 from nwmctl.trust.cms import cms_of, verify_cms
 from nwmctl.trust.dsse import pre_authentication
 from nwmctl.trust.keys import KeyRing
@@ -68,17 +68,16 @@ def _same_certificate(pem: bytes, keyid: str) -> None:
     """Nothing in an envelope may be written in two ways: not the certificate, and not whose it is."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as problem:
+        public = release_public(fit_release_key(certificate.public_key()))
+    except (ValueError, UnsupportedAlgorithm, PublicKeyError) as problem:
         raise _malformed(f"its certificate cannot be read: {problem}") from problem
     if certificate.public_bytes(Encoding.PEM) != pem:
         raise _malformed("its certificate is not in the form that nwmctl writes")
-    if not isinstance(key, RSAPublicKey) or rsa_public(key) != keyid:
+    if public != keyid:
         raise _malformed("its keyid is not that of its certificate")
 
 

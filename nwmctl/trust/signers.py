@@ -106,6 +106,7 @@ class RemoteSigner:
                 why=f"{scheme}: {problem or type(problem).__name__}",
                 next="check that the device or service is reachable and that its passphrase or PIN is right",
             ) from problem
+        signature = self._one_form(signature)
         if not self._made(signature, data):
             raise SignerFailedError(
                 f"the signature is not one of {self.public[:24]}...",
@@ -113,6 +114,16 @@ class RemoteSigner:
                 next="correct the URI in the key ring; it names another key than the ring's public part",
             )
         return signature
+
+    def _one_form(self, signature: bytes) -> bytes:
+        from nwmctl.trust.publics import ECDSA, low_s
+
+        if not self.public.startswith(ECDSA):
+            return signature
+        try:
+            return low_s(signature)
+        except ValueError:
+            return signature  # and refused as nobody's signature
 
     def _made(self, signature: bytes, data: bytes) -> bool:
         from nwmctl.trust.publics import verify_signature
@@ -251,7 +262,7 @@ def _load_remote(uri: str, passphrase: bytes | None, public: str, certificate: b
             )
         return found
 
-    rsa = _certified(certificate) if certificate else None
+    rsa = _certified_rsa(certificate) if certificate else None
     try:
         key = (
             SSlibKey.from_crypto(rsa, scheme=RSA_PKCS1V15_SHA256) if rsa else SSlibKey.from_crypto(parse_public(public))
@@ -267,7 +278,8 @@ def _load_remote(uri: str, passphrase: bytes | None, public: str, certificate: b
         ) from problem
 
 
-def _certified(certificate: bytes) -> RSAPublicKey:
+def _certified_rsa(certificate: bytes) -> RSAPublicKey | None:
+    """The RSA key of a certificate; None for one of another kind, whose text is the whole key."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -275,9 +287,7 @@ def _certified(certificate: bytes) -> RSAPublicKey:
         key = x509.load_pem_x509_certificate(certificate).public_key()
     except ValueError as problem:
         raise bad_file(Path("release.crt"), "it is not a PEM certificate") from problem
-    if not isinstance(key, RSAPublicKey):
-        raise bad_file(Path("release.crt"), "it does not certify an RSA key")
-    return key
+    return key if isinstance(key, RSAPublicKey) else None
 
 
 def _library_schemes() -> frozenset[str]:

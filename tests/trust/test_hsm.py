@@ -37,11 +37,20 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("TOKEN_PIN", PIN)
     make = [tool, "--init-token", "--free", "--label", "office", "--pin", PIN, "--so-pin", "0815"]
     subprocess.run(make, check=True, capture_output=True, timeout=30)
+    import pkcs11
+
+    # The library has read where its tokens lie when it was loaded: another test's folder.
+    pkcs11.lib(str(MODULE)).reinitialize()
     return "hsm:2?label=office&pin-env=TOKEN_PIN"
 
 
 def generate() -> str:
     """A key in the token; its public part as text."""
+    return public_text(generate_pem())
+
+
+def generate_pem() -> bytes:
+    """A key in the token; its public part as PEM."""
     import pkcs11
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
     from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
@@ -51,7 +60,7 @@ def generate() -> str:
         parameters = session.create_domain_parameters(pkcs11.KeyType.EC, curve, local=True)
         public, _ = parameters.generate_keypair(store=True, id=b"\x02", label="timestamp")
         key = load_der_public_key(encode_ec_public_key(public))
-        return public_text(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_a_token_signs_the_timestamp(tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
