@@ -72,6 +72,14 @@ def init(
     root_threshold: Annotated[
         int | None, typer.Option("--root-threshold", min=1, help="How many root keys must sign [2 of 3].")
     ] = None,
+    safety_public: Annotated[
+        list[str] | None,
+        typer.Option("--safety-public", help="A safety key held elsewhere, whose policies may count; repeatable."),
+    ] = None,
+    approver_public: Annotated[
+        list[str] | None,
+        typer.Option("--approver-public", help="A person's key whose approvals may count; repeatable."),
+    ] = None,
     platform: Annotated[
         list[str] | None, typer.Option("--platform", help="A platform whose list has a key of its own [all known].")
     ] = None,
@@ -82,9 +90,10 @@ def init(
     from nwmctl.app.keys import Folder, make_keys
     from nwmctl.domain.keys import KeyRole
 
+    held = {KeyRole.ROOT: root_public, KeyRole.SAFETY: safety_public, KeyRole.APPROVER: approver_public}
     content = Folder(
         tuple(KeyRole(one.value) for one in role or ()),
-        {KeyRole.ROOT: root_public} if root_public else {},
+        {role: publics for role, publics in held.items() if publics},
         {KeyRole.ROOT: root_threshold} if root_threshold else {},
         platform,
     )

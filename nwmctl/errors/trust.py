@@ -85,6 +85,10 @@ class SigningInputError(VerificationError):
     """What the signing process was given does not fit together."""
 
 
+class AnchorUnknownError(SigningRefusedError):
+    """A request wants a policy or approvals to count by keys that the key folder does not name."""
+
+
 class SigningProcessError(NwmError):
     """The signing process ended without an answer."""
 

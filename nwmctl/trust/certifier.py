@@ -10,14 +10,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nwmctl.domain.certificate import BundlePapers, BundleToCertify, CertificationRequest, Dossier
+from nwmctl.domain.certificate import BundlePapers, BundleToCertify, Certificate, CertificationRequest, Dossier
 from nwmctl.errors import SigningInputError
 from nwmctl.formats import documents
-from nwmctl.trust.certificate import Judged, draw_up, judge_bundle
+from nwmctl.trust.certificate import Judged, draw_up, judge_bundle, unopened
 from nwmctl.trust.dossier import open_certificate
-from nwmctl.trust.keys import load_keyring
+from nwmctl.trust.keys import KeyRing, load_keyring
+from nwmctl.trust.redraw import check_dossier
 from nwmctl.trust.seal import sealer
-from nwmctl.trust.signer import ask, read_paper, refuse_development, serve
+from nwmctl.trust.signer import ask, read_paper, refuse_development, refuse_strangers, serve
 
 _MODULE = "nwmctl.trust.certifier"
 
@@ -30,15 +31,34 @@ def request_certificate(request: CertificationRequest, *, timeout_s: float = 900
 def certify(request: CertificationRequest) -> Dossier:
     """What the process does. Raises what ``judge_bundle``, ``draw_up`` and the key ring raise."""
     keyring = load_keyring(Path(request.keys))
+    judged = _judged(request, keyring)
+    passphrase = None if request.passphrase is None else request.passphrase.encode()
+    seal = sealer(keyring, passphrase)
+    dossier = draw_up(judged, request, seal, development=keyring.development, unopened=unopened(judged))
+    # What readers would refuse (an expired certificate) is refused here, where somebody can act.
+    open_certificate(dossier, keyring.ca_pem(), request.at_us)
+    return dossier
+
+
+def recheck(request: CertificationRequest, dossier: Dossier) -> Certificate:
+    """The certificate of a dossier that was drawn up elsewhere, if it is the very one that this request would get.
+
+    Needs a process of its own no more than any reader: no private key is opened. Raises as ``certify``, and what
+    ``check_dossier`` raises.
+    """
+    keyring = load_keyring(Path(request.keys))
+    judged = _judged(request, keyring)
+    return check_dossier(dossier, judged, request, keyring.ca_pem(), development=keyring.development)
+
+
+def _judged(request: CertificationRequest, keyring: KeyRing) -> list[Judged]:
+    """Every bundle of a request, judged again from its file. Opens no private key."""
+    refuse_strangers(keyring, request.safety_keys, request.approver_keys)
     ca_pem = keyring.ca_pem()
     judged = [_judge(bundle, request, ca_pem) for bundle in request.bundles]
     for one in judged:
         refuse_development(keyring, virtual_only=one.manifest.virtual_only)
-    passphrase = None if request.passphrase is None else request.passphrase.encode()
-    dossier = draw_up(judged, request, sealer(keyring, passphrase), development=keyring.development)
-    # What readers would refuse (an expired certificate) is refused here, where somebody can act.
-    open_certificate(dossier, ca_pem, request.at_us)
-    return dossier
+    return judged
 
 
 def _judge(bundle: BundleToCertify, request: CertificationRequest, ca_pem: bytes) -> Judged:

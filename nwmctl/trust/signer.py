@@ -2,7 +2,8 @@
 
 Run as ``python -m nwmctl.trust.signer``: one request on stdin, one answer on stdout. It reads the papers from their
 files itself, judges them again, and only then opens the release key, which no other process reads. It never sees the
-verdict of whoever asks. Diagnostics go to stderr.
+verdict of whoever asks, and whose policy and approvals count is what the key folder says, not the request.
+Diagnostics go to stderr.
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import nwmctl
 from nwmctl import errors
 from nwmctl.domain.signing import SigningRefusal, SigningRequest, SigningResult
-from nwmctl.errors import ExitCode, NwmError, SigningInputError, SigningProcessError, SigningRefusedError
+from nwmctl.errors import (
+    AnchorUnknownError,
+    ExitCode,
+    NwmError,
+    SigningInputError,
+    SigningProcessError,
+    SigningRefusedError,
+)
 from nwmctl.formats import documents
 from nwmctl.trust.cms import sign_cms, verify_cms
-from nwmctl.trust.keys import KeyRing, load_keyring
+from nwmctl.trust.keys import KeyRing, KeyRole, load_keyring
 from nwmctl.trust.permission import Papers, permit
 
 _MAX_PAPER = 16 << 20
@@ -74,6 +82,7 @@ def sign(request: SigningRequest) -> SigningResult:
     )
     keyring = load_keyring(Path(request.keys))
     refuse_development(keyring, virtual_only=permission.virtual_only)
+    refuse_strangers(keyring, request.safety_keys, request.approver_keys)
     passphrase = None if request.passphrase is None else request.passphrase.encode()
     signature = sign_cms(papers.description, keyring, passphrase)
     # A signature that vehicles would refuse (an expired certificate) is refused here, where somebody can act.
@@ -98,6 +107,25 @@ def refuse_development(keyring: KeyRing, *, virtual_only: bool) -> None:
             why="development keys were made for trying out and are protected by nobody",
             next="make and guard real keys with `nwmctl keys init`, and name their folder",
         )
+
+
+def refuse_strangers(keyring: KeyRing, safety_keys: Sequence[str], approver_keys: Sequence[str]) -> None:
+    """Return if the key folder itself names everybody whose word a request wants to count. Raises AnchorUnknownError.
+
+    Who asks also says whose policy and approvals count; were that believed, whoever takes over the asking side could
+    write a policy of its own. Development keys protect nothing and name nobody.
+    """
+    if keyring.development:
+        return
+    for role, asked in ((KeyRole.SAFETY, safety_keys), (KeyRole.APPROVER, approver_keys)):
+        strangers = sorted(set(asked) - set(keyring.publics(role)))
+        if strangers:
+            raise AnchorUnknownError(
+                f"the key folder knows no {role} key {strangers[0][:80]}",
+                why="the release names it under 'trust:', but whose word counts is for the key folder's owner to say",
+                next=f"if it is right: `nwmctl keys rotate {role} --public KEY --count 0 --keys FOLDER` on the machine "
+                "with the release key; otherwise correct the release",
+            )
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.evidence import Check, CheckResult, Verdict
@@ -16,6 +17,7 @@ from nwmctl.domain.keys import KeyRole
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.release import Tighten
 from nwmctl.errors import (
+    AnchorUnknownError,
     ApprovalNeededError,
     BundleContentsError,
     CertificateExpiredError,
@@ -30,10 +32,12 @@ from nwmctl.errors import (
 )
 from nwmctl.trust import signer
 from nwmctl.trust.cms import verify_cms
+from nwmctl.trust.keyfolder import Wish, rotate_keys
 from nwmctl.trust.keys import KeyRing, init_keys
 from nwmctl.trust.signer import request_signature, sign
+from nwmctl.trust.signers import Ed25519Signer
 from tests.trust.conftest import real_now
-from tests.trust.papers import BAD, BENCH, LATENCY, POLICY, PROXY, approve, lay_out
+from tests.trust.papers import BAD, BENCH, LATENCY, POLICY, PROXY, Desk, approve, lay_out
 
 NOT_RUN = CheckResult(Check.PARITY, Verdict.NOT_RUN, Obtained.NOT_RUN, "no such chip here")
 
@@ -80,7 +84,7 @@ def test_development_keys_do_not_sign_for_a_real_fleet(keyring: KeyRing, tmp_pat
     desk = lay_out(tmp_path, keyring, (BENCH, LATENCY), virtual=False, virtual_only=False)
     with pytest.raises(SigningRefusedError, match="development"):
         sign(desk.request)
-    real = init_keys(tmp_path / "real", real_now(), [KeyRole.RELEASE], development=False, passphrase=b"word")
+    real = real_keys(tmp_path / "real", desk)
     at_us = real.document.created_us
     with pytest.raises(KeyPassphraseError):
         sign(desk.replaced(keys=str(real.folder), at_us=at_us))
@@ -88,6 +92,31 @@ def test_development_keys_do_not_sign_for_a_real_fleet(keyring: KeyRing, tmp_pat
     result = request_signature(request)
     assert (result.virtual_only, result.development) == (False, False)
     assert "word" not in repr(request)
+
+
+def real_keys(folder: Path, desk: Desk, held: tuple[str, ...] | None = None) -> KeyRing:
+    """A release key of its own, in a folder that names the safety keys of ``desk`` (or those ``held``)."""
+    safety = Wish(KeyRole.SAFETY, count=0, held=desk.request.safety_keys if held is None else held)
+    return init_keys(folder, real_now(), [KeyRole.RELEASE, safety], development=False, passphrase=b"word")
+
+
+def test_whose_policy_counts_is_said_by_the_key_folder_not_by_who_asks(keyring: KeyRing, tmp_path: Path) -> None:
+    desk = lay_out(tmp_path, keyring, (BENCH, LATENCY), virtual=False, virtual_only=False)
+    foreign = real_keys(tmp_path / "foreign", desk, (stranger_public(),))
+    asked = desk.replaced(keys=str(foreign.folder), passphrase="word", at_us=foreign.document.created_us)
+    with pytest.raises(AnchorUnknownError, match="knows no safety key") as refused:
+        request_signature(asked)
+    assert "keys rotate safety" in refused.value.next
+    # The remedy that the refusal names is enough.
+    wish = Wish(KeyRole.SAFETY, count=0, held=desk.request.safety_keys)
+    rotate_keys(foreign, real_now(), wish)
+    assert request_signature(asked).policy_key in desk.request.safety_keys
+    with pytest.raises(AnchorUnknownError, match="knows no approver key"):
+        request_signature(replace(asked, approver_keys=(stranger_public(),)))
+
+
+def stranger_public() -> str:
+    return Ed25519Signer(Ed25519PrivateKey.generate()).public
 
 
 GENEROUS = POLICY.replace(b"weakest: bench, margins", b"weakest: proxy, margins").replace(
