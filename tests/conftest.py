@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.mutants import hunting, lines_of
 from tests.postgres import postgres, stores
 
-__all__ = ["postgres", "stores"]
+__all__ = ["hunting", "postgres", "stores"]
 
 SAMPLE = 4
 
@@ -52,6 +53,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     if which != "sample":
         return f"long tests: {which}"
     return f"long tests: a sample of {SAMPLE}; repeat it with --sample-seed {config.stash[_SEED]}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What every hunt for mutants has met: also of tests that pass, in whichever process they ran."""
+    stats = terminalreporter.stats
+    if lines := lines_of([report for end in ("passed", "failed") for report in stats.get(end, ())]):
+        terminalreporter.section("mutants")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
