@@ -109,11 +109,12 @@ def after_report(
             assert_never(report.heard)
 
 
-def after_restart(assignment: AssignmentState, restarts: int, max_attempts: int) -> Consequence:
-    """The states when a vehicle begins an action anew that it had begun before, for the ``restarts``-th time."""
+def after_restart(going_on: Consequence, restarts: int, max_attempts: int) -> Consequence:
+    """The states when a vehicle has begun an action anew for the ``restarts``-th time; ``going_on`` is what follows
+    from its report otherwise. One that begins too often is at it again, so it is asked to stop."""
     if restarts > max_attempts:
-        return Consequence(advance(assignment, _S.FAILED), ActionState.CLOSED)
-    return Consequence(assignment, ActionState.OPEN)
+        return Consequence(advance(going_on.assignment, _S.FAILED), ActionState.CANCELLING)
+    return going_on
 
 
 def _after_failure(

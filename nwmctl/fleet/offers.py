@@ -66,7 +66,7 @@ Standing = Idle | Owed | Act | Stop
 class Offer:
     """What an action asks for. ``bundle`` is None where the vehicle shall use its slot that holds ``sequence``.
 
-    ``begun``: the vehicle has worked on it before (see ``reports.record_restart``).
+    ``begun``: the vehicle has reported on it since it asked last (see ``reports.record_asked``).
     """
 
     action: int

@@ -24,6 +24,7 @@ from nwmctl.fleet.consequences import (
     after_restart,
 )
 from nwmctl.fleet.events import EventKind, record
+from nwmctl.fleet.restarts import begins_anew, run_before
 from nwmctl.fleet.tally import Place, shift
 from nwmctl.formats import canonical
 from nwmctl.storage.database import Reader, Transaction
@@ -40,8 +41,11 @@ class Case:
     attempt: int
     mode: InstallMode
     action_state: ActionState
-    started: bool
+    asked: bool
+    """It has asked for the action since its last report on the way."""
     restarts: int
+    run_from: int
+    """The report with which it began last."""
     assignment: int
     assignment_state: AssignmentState
     to_sequence: int
@@ -55,7 +59,7 @@ def find_case(reader: Reader, vin: str, action: int) -> Case:
     """The action ``action`` of a vehicle. Raises UnknownVehicleError if it has none of that id."""
     row = reader.one(
         "SELECT x.id, x.vin, x.attempt, x.mode, x.state, x.started, x.restarts, a.id, a.state, a.to_sequence, "
-        "a.campaign_id, a.generation, a.wave, a.platform, c.kind, c.max_attempts, c.release_sequence "
+        "a.campaign_id, a.generation, a.wave, a.platform, c.kind, c.max_attempts, c.release_sequence, x.run_from "
         "FROM action x JOIN assignment a ON a.id = x.assignment_id JOIN campaign c ON c.id = x.campaign_id "
         "WHERE x.id = :action AND x.vin = :vin",
         action=action,
@@ -73,8 +77,9 @@ def find_case(reader: Reader, vin: str, action: int) -> Case:
         attempt=row[2],
         mode=InstallMode(row[3]),
         action_state=ActionState(row[4]),
-        started=bool(row[5]),
+        asked=not row[5],
         restarts=row[6],
+        run_from=row[17],
         assignment=row[7],
         assignment_state=AssignmentState(row[8]),
         to_sequence=row[9],
@@ -89,27 +94,23 @@ def record_report(tx: Transaction, vin: str, action: int, report: Report, now_us
     """Store a report and apply its consequence. Raises UnknownVehicleError."""
     case = find_case(tx, vin, action)
     found = after_report(case.assignment_state, case.action_state, report, case.attempt, case.max_attempts)
-    _keep(tx, case, report, found.late, now_us)
+    anew = not found.late and case.action_state is ActionState.OPEN and case.asked and _anew(tx, case, report)
+    said = report.details[-1] if report.details else ""
+    number = _keep(tx, case, report, found.late, now_us)
+    if anew:
+        found = after_restart(found, case.restarts + 1, case.max_attempts)
+        said = f"begun anew {case.restarts + 1} times without a result"
     if not found.late:
-        _started(tx, case, report)
+        _heard(tx, case, report, number if anew else None)
         if report.heard is Heard.SUCCESS:
             _arrived(tx, case, now_us)
-    _apply(tx, case, found, report.details[-1] if report.details else "", now_us)
+    _apply(tx, case, found, said, now_us)
     return found
 
 
-def record_restart(tx: Transaction, vin: str, action: int, now_us: int) -> Consequence:
-    """The vehicle asks again for an action that it had begun. Too often, and the assignment has failed."""
-    case = find_case(tx, vin, action)
-    if case.action_state is not ActionState.OPEN or not case.started or case.assignment_state in FINAL:
-        return Consequence(case.assignment_state, case.action_state, late=True)
-    restarts = case.restarts + 1
-    tx.execute(
-        "UPDATE action SET started = 0, restarts = :restarts WHERE id = :action", restarts=restarts, action=action
-    )
-    found = after_restart(case.assignment_state, restarts, case.max_attempts)
-    _apply(tx, case, found, f"begun anew {restarts} times without a result", now_us)
-    return found
+def record_asked(tx: Transaction, vin: str, action: int) -> None:
+    """The vehicle asks again for an action that it has reported on; a beginning would follow now."""
+    tx.execute("UPDATE action SET started = 0 WHERE id = :action AND vin = :vin", action=action, vin=vin)
 
 
 def record_attributes(
@@ -174,10 +175,11 @@ def set_state(
     shift(tx, place, old, new)
 
 
-def _keep(tx: Transaction, case: Case, report: Report, late: bool, now_us: int) -> None:
-    tx.execute(
+def _keep(tx: Transaction, case: Case, report: Report, late: bool, now_us: int) -> int:
+    """Store a report; gives its number."""
+    made = tx.one(
         "INSERT INTO feedback (action_id, vin, at_us, heard, stage, progress_done, progress_of, details, late) "
-        "VALUES (:action, :vin, :now_us, :heard, :stage, :done, :of, :details, :late)",
+        "VALUES (:action, :vin, :now_us, :heard, :stage, :done, :of, :details, :late) RETURNING id",
         action=case.action,
         vin=case.vin,
         now_us=now_us,
@@ -188,11 +190,24 @@ def _keep(tx: Transaction, case: Case, report: Report, late: bool, now_us: int) 
         details=canonical.encode(list(report.details)).decode(),
         late=int(late),
     )
+    assert made is not None, "INSERT ... RETURNING gives a row"
+    number: int = made[0]
+    return number
 
 
-def _started(tx: Transaction, case: Case, report: Report) -> None:
-    working = report.heard is Heard.PROGRESS and report.stage in (None, AssignmentState.DOWNLOADING)
-    if working and not case.started:
+def _anew(reader: Reader, case: Case, report: Report) -> bool:
+    return begins_anew(report, run_before(reader, case.vin, case.action, case.run_from, report))
+
+
+def _heard(tx: Transaction, case: Case, report: Report, anew: int | None) -> None:
+    """Remember that it spoke; ``anew`` is the number of the report with which it began again."""
+    if anew is not None:
+        tx.execute(
+            "UPDATE action SET started = 1, restarts = restarts + 1, run_from = :anew WHERE id = :action",
+            anew=anew,
+            action=case.action,
+        )
+    elif case.asked and report.heard is Heard.PROGRESS:
         tx.execute("UPDATE action SET started = 1 WHERE id = :action", action=case.action)
 
 

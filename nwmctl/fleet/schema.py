@@ -205,10 +205,16 @@ ALTER TABLE bundle ADD COLUMN requires TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE vehicle ADD COLUMN market TEXT NOT NULL DEFAULT '';
 """
 
+# The number of the report with which a vehicle began an action anew for the last time; 0 where it never did.
+_RUNS = """
+ALTER TABLE action ADD COLUMN run_from BIGINT NOT NULL DEFAULT 0;
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(OWNER, 1, _VEHICLES + _RELEASES + _CAMPAIGNS + _ASSIGNMENTS + _FACTS),
     Migration(OWNER, 2, _TRAFFIC),
     Migration(OWNER, 3, _TERMS),
+    Migration(OWNER, 4, _RUNS),
     *DIRECTOR,
 )
 """Add to the end only; what stands here has run in other people's databases."""

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import UnknownVehicleError
-from nwmctl.fleet.consequences import ActionState, Heard, Report
+from nwmctl.fleet.consequences import Heard, Report
 from nwmctl.fleet.offers import Act, Idle, Offer, Owed, Stop, offer, open_action, standing
-from nwmctl.fleet.reports import record_attributes, record_report, record_restart
+from nwmctl.fleet.reports import record_asked, record_attributes, record_report
 from nwmctl.formats import ddi
 from nwmctl.formats.untrusted import garbage
 from nwmctl.gateway.edge import Edge, answer, edge_of, read_body, unauthorised
@@ -67,13 +67,7 @@ async def deployment(request: Request) -> Response:
         return unauthorised()
     found = offer(edge.database.reader, vin, action)
     if found.begun:
-        after = await edge.write(lambda tx: record_restart(tx, vin, action, edge.clock.now_us()))
-        if after.action is ActionState.CLOSED:
-            raise UnknownVehicleError(
-                f"action {action} of {vin} has been begun too often",
-                why="it ended without a result more often than the release allows",
-                next="look at the vehicle's story and at the details of its reports",
-            )
+        await edge.write(lambda tx: record_asked(tx, vin, action))
     return answer(ddi.encode_deployment(_deployment(edge, request, found)))
 
 

@@ -26,7 +26,6 @@ from nwmctl.fleet.controller import give_lease_back, hold_lease, leased_tick, ti
 from nwmctl.fleet.inventory import import_inventory
 from nwmctl.fleet.offers import Act, Idle, Owed, Stop, offer, standing
 from nwmctl.fleet.releases import claim_sequence, enable_release
-from nwmctl.fleet.reports import record_restart
 from nwmctl.fleet.status import fleet_counts, status, story
 from nwmctl.storage.database import Database
 from tests.fleet import house
@@ -147,18 +146,6 @@ def test_a_failure_is_tried_again_until_the_attempts_are_used_up(database: Datab
 def test_an_answer_is_not_tried_again(database: Database, stage: AssignmentState) -> None:
     vin = wave_vins(database, 1)[0]
     assert say(database, vin, act(database, vin), Heard.FAILURE, stage).assignment is stage
-    assert isinstance(standing(database.reader, vin), Idle)
-
-
-def test_beginning_anew_without_end_is_stopped(database: Database) -> None:
-    vin = wave_vins(database, 1)[0]
-    action = act(database, vin)
-    for expected in (AssignmentState.DOWNLOADING, AssignmentState.DOWNLOADING, AssignmentState.FAILED):
-        say(database, vin, action, Heard.PROGRESS)
-        with database.transaction() as tx:
-            assert record_restart(tx, vin, action, T0).assignment is expected
-    with pytest.raises(UnknownVehicleError):
-        offer(database.reader, vin, action)
     assert isinstance(standing(database.reader, vin), Idle)
 
 

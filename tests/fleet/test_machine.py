@@ -21,7 +21,7 @@ from nwmctl.fleet.controller import tick
 from nwmctl.fleet.events import verify_chain
 from nwmctl.fleet.offers import Act, open_action
 from nwmctl.fleet.records import campaign_by_name
-from nwmctl.fleet.reports import record_report, record_restart
+from nwmctl.fleet.reports import record_asked, record_report
 from nwmctl.fleet.tally import actual, counted
 from nwmctl.storage.database import Database
 from nwmctl.storage.sqlite import open_sqlite
@@ -67,7 +67,7 @@ class CampaignMachine(RuleBasedStateMachine):
         with self.database.transaction() as tx:
             found = open_action(tx, vin, self.now_us)
             if isinstance(found, Act) and works:
-                record_restart(tx, vin, found.action, self.now_us)
+                record_asked(tx, vin, found.action)
                 record_report(tx, vin, found.action, Report(Heard.PROGRESS), self.now_us)
 
     @rule(vin=st.sampled_from(VINS))

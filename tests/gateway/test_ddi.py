@@ -211,15 +211,42 @@ def test_the_way_back_by_slot_has_no_artifact(vehicle: Vehicle, database: Databa
     assert (chunk.part, len(chunk.artifacts), chunk.metadata[ddi.META_SEQUENCE]) == (ddi.PART_BUNDLE, 1, "11")
 
 
-def test_a_vehicle_that_begins_anew_without_end_gets_nothing_more(vehicle: Vehicle) -> None:
+def test_a_vehicle_that_begins_anew_without_end_is_stopped(vehicle: Vehicle, database: Database) -> None:
     action = vehicle.action()
     path = f"{vehicle.base}/deploymentBase/{action}"
-    answers = []
+    states = []
     for _ in range(4):
-        answers.append(vehicle.client.get(path, headers=vehicle.headers).status_code)
+        assert vehicle.client.get(path, headers=vehicle.headers).status_code == 200
         vehicle.say(action, ddi.Execution.PROCEEDING, ddi.Finished.NONE, "Installing Update Chunk Artifacts.")
-    assert answers == [200, 200, 200, 404]
-    assert vehicle.poll().deployment == ""
+        states.append(house.state_of(database, vehicle.vin))
+    assert states == [AssignmentState.DOWNLOADING] * 3 + [AssignmentState.FAILED]
+    polling = vehicle.poll()
+    assert (polling.deployment, polling.cancel.endswith(f"/cancelAction/{action}")) == ("", True)
+    assert vehicle.client.get(path, headers=vehicle.headers).status_code == 404
+    body = ddi.encode_feedback(ddi.Feedback(action, ddi.Execution.CLOSED, ddi.Finished.SUCCESS))
+    assert vehicle.post(f"/cancelAction/{action}/feedback", body) == 200
+    polling = vehicle.poll()
+    assert (polling.deployment, polling.cancel) == ("", "")
+    assert house.state_of(database, vehicle.vin) is AssignmentState.FAILED
+
+
+def test_asking_again_while_downloading_is_no_restart(vehicle: Vehicle, database: Database) -> None:
+    """As Debian's swupdate was seen to speak: it asks for the action at every poll of a long download."""
+    action = vehicle.action()
+    path = f"{vehicle.base}/deploymentBase/{action}"
+    vehicle.get(path)
+    vehicle.get(path)
+    said = [(0, 1, "Installing Update Chunk Artifacts."), *((number, 0, f"line {number}") for number in range(5))]
+    for done, of, text in said:
+        body = ddi.encode_feedback(
+            ddi.Feedback(action, ddi.Execution.PROCEEDING, ddi.Finished.NONE, (text,), (done, of))
+        )
+        assert vehicle.post(f"/deploymentBase/{action}/feedback", body) == 200
+        for _ in range(2):
+            assert vehicle.action() == action
+            vehicle.get(path)
+    assert house.state_of(database, vehicle.vin) is AssignmentState.DOWNLOADING
+    assert database.reader.one("SELECT restarts FROM action WHERE id = :id", id=action) == (0,)
 
 
 def test_words_of_other_clients() -> None:

@@ -222,3 +222,34 @@ def test_it_stops_when_the_campaign_is_aborted(client: Client, campaign: Databas
                 lambda: stock.log + repr(reports(campaign)),
             )
             assert "SWUPDATE successful" not in stock.log
+
+
+@pytest.mark.long
+def test_a_slow_download_is_one_run_however_often_it_asks(client: Client, campaign: Database, tmp_path: Path) -> None:
+    with gateway(tmp_path, tmp_path / "fleet.db") as process, client(process.url, "-n 1M") as stock:
+        wait_for(lambda: "SWUPDATE successful" in stock.log, lambda: stock.log, 90)
+        asked = stock.log.count("Update action available at")
+        assert asked >= 8, "it asks for the action at every poll while it downloads"
+        assert len(reports(campaign)) >= 3
+        assert campaign.reader.one("SELECT restarts, state FROM action") == (0, "open")
+        assert house.state_of(campaign, VIN) is AssignmentState.DOWNLOADING
+
+
+@pytest.mark.long
+def test_a_client_that_loses_power_in_every_run_is_stopped(client: Client, campaign: Database, tmp_path: Path) -> None:
+    def begun() -> int:
+        return sum(detail.startswith("Installing Update") for line in reports(campaign) for detail in line.details)
+
+    with gateway(tmp_path, tmp_path / "fleet.db") as process:
+        for run in range(1, 4):
+            with client(process.url, "-n 1M") as stock:
+                wait_for(lambda run=run: begun() == run, lambda stock=stock: stock.log)  # type: ignore[misc]
+                time.sleep(3)  # several polls, several log lines
+            assert campaign.reader.one("SELECT restarts FROM action") == (run - 1,)
+            assert house.state_of(campaign, VIN) is AssignmentState.DOWNLOADING
+        with client(process.url, "-n 1M") as stock:
+            wait_for(lambda: house.state_of(campaign, VIN) is AssignmentState.FAILED, lambda: stock.log)
+            wait_for(lambda: campaign.reader.one("SELECT state FROM action") == ("closed",), lambda: stock.log)
+            time.sleep(3)
+            assert "SWUPDATE successful" not in stock.log
+        assert not (tmp_path / "car" / "b" / "weights.bin").exists()
