@@ -83,7 +83,7 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
         StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
         StepName.BUNDLE: bundle_step(store, PackingOrder(key=parts.payload_key), _join_template()),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
-        StepName.CERTIFY: certify_step(store, parts.keys, parts.passphrase, parts.clock),
+        StepName.CERTIFY: certify_step(store, parts.keys, parts.passphrase, parts.clock, parts.payload_key),
         StepName.STAGE: stage_step(store, setting),
         StepName.PUBLISH: publish_step(store, setting),
         StepName.ROLLOUT: rollout_step(

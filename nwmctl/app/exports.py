@@ -1,4 +1,5 @@
-"""What CI takes out of a run: JUnit files, bundle folders; and what it brings in: bundles built elsewhere."""
+"""What CI takes out of a run: JUnit files, bundle folders, a dossier; and what it brings in of what was made elsewhere:
+bundles, a dossier."""
 
 from __future__ import annotations
 
@@ -9,15 +10,18 @@ from pathlib import Path
 from nwmctl.app.engine import RunReport
 from nwmctl.app.session import Session
 from nwmctl.app.summary import evidence_of, jit_artifacts
+from nwmctl.domain.certificate import dossier_name
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.policy import judge
 from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.train import TrainSpec, papers_name
 from nwmctl.domain.work import StepName
-from nwmctl.errors import ChecksRefusedError, OutputUnwritableError
+from nwmctl.errors import ChecksRefusedError, DossierMissingError, OutputUnwritableError
 from nwmctl.publishing.train import collect_train, write_bundle_folder
+from nwmctl.steps.certify import BROUGHT
 from nwmctl.steps.stage import bundle_results, open_signed
 from nwmctl.storage.content import write_atomically
+from nwmctl.trust.dossier import MAX_DOSSIER, expect_release, open_certificate, read_dossier
 from nwmctl.validation.junit import junit
 
 
@@ -67,6 +71,56 @@ def export_bundles(session: Session, report: RunReport, out: Path) -> list[Path]
         write_bundle_folder(folder, told, own)
         folders.append(folder)
     return folders
+
+
+def export_dossier(session: Session, report: RunReport, out: Path) -> Path:
+    """The run's dossier as a file in the folder ``out``, under its own name. Raises OutputUnwritableError."""
+    release = session.project.release
+    place = out / dossier_name(release.name, release.sequence)
+    data = session.workspace.store().read(report.result.outcomes[StepName.CERTIFY].outputs["dossier"])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, data)
+    except OSError as problem:
+        raise OutputUnwritableError(
+            f"'{place}' cannot be written", why=problem.strerror or str(problem), next="choose another folder"
+        ) from problem
+    return place
+
+
+def certified_plan(session: Session, plan: Sequence[PlannedStep], path: Path) -> tuple[PlannedStep, ...]:
+    """The plan with a dossier that was drawn up elsewhere: ``certify`` holds it against the bundles, and needs no
+    release key for that. ``path`` is its file, or a folder with it.
+
+    Raises DossierMissingError, DossierFormatError, OtherReleaseError, and what ``open_certificate`` raises; then
+    nothing has changed.
+    """
+    release, keys = session.project.release, session.parts.keys
+    data = _dossier_bytes(path, dossier_name(release.name, release.sequence))
+    dossier = read_dossier(data, path.name)
+    certificate = open_certificate(dossier, keys.ca_pem(), session.parts.clock.now_us())
+    expect_release(certificate, release.name, release.sequence)
+    brought = {BROUGHT: session.workspace.store().put_bytes(data)}
+    why = "a dossier was brought: every bundle is judged again, and it must be the very one that they lead to"
+    return tuple(
+        replace(step, inputs={**step.inputs, **brought}, reason=why) if step.step == StepName.CERTIFY else step
+        for step in plan
+    )
+
+
+def _dossier_bytes(path: Path, name: str) -> bytes:
+    try:
+        if path.is_dir():
+            # A repository puts the digest in front of a name.
+            path = next(iter(sorted([*path.glob(name), *path.glob(f"{'?' * 64}.{name}")])), path / name)
+        with path.open("rb") as file:
+            return file.read(MAX_DOSSIER + 1)
+    except OSError as problem:
+        raise DossierMissingError(
+            f"the dossier '{path}' cannot be read",
+            why=problem.strerror or str(problem),
+            next="name the file, or the folder, that `nwmctl certify RELEASE --from PARTS --out DIR` has written",
+        ) from problem
 
 
 def collected_plan(session: Session, plan: Sequence[PlannedStep], parts: Sequence[Path]) -> tuple[PlannedStep, ...]:

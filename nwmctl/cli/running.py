@@ -21,22 +21,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a command asks for. ``until`` is the last kind of step, ``parts`` folders of bundles built elsewhere."""
+    """What a command asks for. ``until`` is the last kind of step, ``parts`` folders of bundles built elsewhere,
+    ``dossier`` a dossier that was drawn up elsewhere."""
 
     until: StepName
-    platforms: tuple[str, ...]
-    junit: Path | None
-    out: Path | None
-    parts: tuple[Path, ...]
     command: str
     as_json: bool
+    platforms: tuple[str, ...] = ()
+    junit: Path | None = None
+    out: Path | None = None
+    parts: tuple[Path, ...] = ()
+    dossier: Path | None = None
     explain: bool = False
 
 
 def run_until(session: Session, request: RunRequest) -> None:
     """Run the road up to a kind of step. Raises the refusal that ended it."""
     from nwmctl.app.explain import explanations
-    from nwmctl.app.exports import collected_plan, export_bundles, export_junit, judge_checks
+    from nwmctl.app.exports import (
+        certified_plan,
+        collected_plan,
+        export_bundles,
+        export_dossier,
+        export_junit,
+        judge_checks,
+    )
     from nwmctl.app.summary import summarise
     from nwmctl.cli.explain import print_explanations
     from nwmctl.domain.work import StepName
@@ -44,6 +53,8 @@ def run_until(session: Session, request: RunRequest) -> None:
     plan = session.plan(request.until, request.platforms)
     if request.parts:
         plan = collected_plan(session, plan, request.parts)
+    if request.dossier:
+        plan = certified_plan(session, plan, request.dossier)
     report = run_with_view(session, plan, request.command, None)
     if request.junit:
         export_junit(session, report, request.junit)
@@ -56,7 +67,9 @@ def run_until(session: Session, request: RunRequest) -> None:
         print_explanations(page(), why)
         print_summary(page(), summary)
     if request.out:
-        for path in export_bundles(session, report, request.out):
+        certifies = request.until is StepName.CERTIFY
+        written = [export_dossier(session, report, request.out)] if certifies else []
+        for path in written or export_bundles(session, report, request.out):
             talk().print(f"wrote {path}", soft_wrap=True)
     if request.until is StepName.VALIDATE:
         judge_checks(session, report)

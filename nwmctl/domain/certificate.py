@@ -109,7 +109,8 @@ class Certificate:
     ``model`` and ``previous`` are the digests of the model cards, ``policy`` that of the policy; ``virtual`` says which
     of its rules the bundles were judged by, ``tighten`` how the release made them stricter. ``virtual_only`` says that
     the evidence of at least one bundle is enough for virtual fleets and no others; ``development``, that keys signed
-    it that were made for trying out.
+    it that were made for trying out. ``unopened`` are the encrypted files (``K/P/file``) that nobody held a key for
+    when it was drawn up: their packed bytes are the signed ones, and what they unpack to nobody saw.
     """
 
     release: str
@@ -124,6 +125,7 @@ class Certificate:
     development: bool
     status: str
     tighten: Tighten = field(default_factory=Tighten)
+    unopened: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status != DRAFT:
@@ -175,7 +177,7 @@ class CertificationRequest:
     """Certify one release, if each of its bundles still deserves its signature; the answer is a ``Dossier``.
 
     The keys as in ``SigningRequest``; ``model_keys`` may sign models. ``platforms`` are the release's: each has one
-    bundle of either kind. ``at_us`` is the present.
+    bundle of either kind. ``at_us`` is the present. ``payload_key`` (hexadecimal digits) opens encrypted payloads.
     """
 
     release: str
@@ -190,6 +192,7 @@ class CertificationRequest:
     at_us: int
     passphrase: str | None = field(default=None, repr=False)
     approver_keys: tuple[str, ...] = ()
+    payload_key: str | None = field(default=None, repr=False)
 
 
 class LinkState(StrEnum):

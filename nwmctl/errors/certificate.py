@@ -29,6 +29,10 @@ class OtherReleaseError(VerificationError):
     """A certificate or a paper belongs to another release."""
 
 
+class DossierMismatchError(VerificationError):
+    """A dossier that holds is not the one that these bundles and this release file lead to."""
+
+
 class ChainBrokenError(VerificationError):
     """Two links of the chain from the car to the trained weights contradict each other."""
 

@@ -2,12 +2,14 @@
 
 The process reads bundles and papers from the store itself and judges each again; this step only hands it the paths.
 Everything that it writes and seals follows from what it reads, so the step is pure; the key is part of its fingerprint.
+A dossier that was drawn up elsewhere (input ``dossier``) is held against the same bundles, judged again, instead; then
+the release key is not needed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwmctl.domain.certificate import BundleToCertify, CertificationRequest, LeafKind
 from nwmctl.domain.clock import Clock
@@ -19,10 +21,15 @@ from nwmctl.domain.work import CertifyWork, StepName
 from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
 from nwmctl.storage.content import ContentStore
-from nwmctl.trust.certifier import request_certificate
+from nwmctl.trust.certifier import recheck, request_certificate
+from nwmctl.trust.dossier import read_dossier
 from nwmctl.trust.keys import KeyRing
+from nwmctl.trust.payload_key import PayloadKey
 
-VERSION = 1
+VERSION = 2
+
+BROUGHT = "dossier"
+"""The input of a dossier that was drawn up elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,46 +38,58 @@ class _Certify:
     keys: KeyRing
     passphrase: str | None
     clock: Clock
+    payload_key: PayloadKey | None
 
     def __call__(self, work: CertifyWork, inputs: Mapping[str, Digest], progress: Progress) -> Outcome:
-        progress("a process of its own judges every bundle again", -1.0)
-        places = [name.removeprefix("swu:") for name in sorted(inputs) if name.startswith("swu:")]
-        dossier = request_certificate(
-            CertificationRequest(
-                release=work.release,
-                sequence=work.sequence,
-                platforms=work.platforms,
-                virtual=work.rules.virtual,
-                safety_keys=work.safety_keys,
-                model_keys=work.model_keys,
-                approver_keys=work.approver_keys,
-                tighten=Tighten(work.rules.tighten, work.rules.approvals),
-                bundles=tuple(
-                    BundleToCertify(self._path(inputs[f"swu:{place}"]), self._path(inputs[f"papers:{place}"]))
-                    for place in places
-                ),
-                keys=str(self.keys.folder),
-                at_us=self.clock.now_us(),
-                passphrase=self.passphrase,
-            )
-        )
-        data = documents.encode(dossier)
+        brought = inputs.get(BROUGHT)
+        if brought is None:
+            progress("a process of its own judges every bundle again", -1.0)
+            data = documents.encode(request_certificate(self._request(work, inputs)))
+        else:
+            progress("every bundle is judged again, for the dossier that was brought", -1.0)
+            data = self.store.read(brought)
+            # The release key is somewhere else; the request holds no passphrase for it.
+            recheck(replace(self._request(work, inputs), passphrase=None), read_dossier(data, "the dossier"))
+        dossier = read_dossier(data, "the dossier")
         statements = sum(each.leaf.kind in (LeafKind.PROVENANCE, LeafKind.CHECKS) for each in dossier.leaves)
         return Outcome(
             {"dossier": self.store.put_bytes(data)},
             {"leaves": len(dossier.leaves), "statements": statements, "size": len(data)},
         )
 
+    def _request(self, work: CertifyWork, inputs: Mapping[str, Digest]) -> CertificationRequest:
+        places = [name.removeprefix("swu:") for name in sorted(inputs) if name.startswith("swu:")]
+        return CertificationRequest(
+            release=work.release,
+            sequence=work.sequence,
+            platforms=work.platforms,
+            virtual=work.rules.virtual,
+            safety_keys=work.safety_keys,
+            model_keys=work.model_keys,
+            approver_keys=work.approver_keys,
+            tighten=Tighten(work.rules.tighten, work.rules.approvals),
+            bundles=tuple(
+                BundleToCertify(self._path(inputs[f"swu:{place}"]), self._path(inputs[f"papers:{place}"]))
+                for place in places
+            ),
+            keys=str(self.keys.folder),
+            at_us=self.clock.now_us(),
+            passphrase=self.passphrase,
+            payload_key=self.payload_key.secret.hex() if self.payload_key else None,
+        )
+
     def _path(self, digest: Digest) -> str:
         return str(self.store.path(digest))
 
 
-def certify_step(store: ContentStore, keys: KeyRing, passphrase: str | None, clock: Clock) -> Step[CertifyWork]:
-    """The step."""
+def certify_step(
+    store: ContentStore, keys: KeyRing, passphrase: str | None, clock: Clock, payload_key: PayloadKey | None = None
+) -> Step[CertifyWork]:
+    """The step. ``payload_key`` opens encrypted payloads, so that their plain bytes are proven too."""
 
     def fingerprint(_: CertifyWork) -> str:
-        return f"release {keys.public(KeyRole.RELEASE)} {digest_bytes(keys.certificate_pem())}"
+        opened = f" payload {payload_key.name}" if payload_key else ""
+        return f"release {keys.public(KeyRole.RELEASE)} {digest_bytes(keys.certificate_pem())}{opened}"
 
-    return Step(
-        StepName.CERTIFY, VERSION, True, CertifyWork, _Certify(store, keys, passphrase, clock), fingerprint=fingerprint
-    )
+    code = _Certify(store, keys, passphrase, clock, payload_key)
+    return Step(StepName.CERTIFY, VERSION, True, CertifyWork, code, fingerprint=fingerprint)

@@ -31,7 +31,8 @@ from nwmctl.domain.release import RETURN_OFFSET
 from nwmctl.errors import CertificationRefusedError, OtherReleaseError
 from nwmctl.formats import canonical, cpio, documents
 from nwmctl.formats.codec import to_plain
-from nwmctl.formats.swu import DESCRIPTION_NAME, MAX_DESCRIPTION, MAX_SIGNATURE, SIGNATURE_NAME
+from nwmctl.formats.members import found_files, leading
+from nwmctl.formats.swu import parse_description
 from nwmctl.trust.bill import BilledArtifact, BilledModel, bill_of_materials
 from nwmctl.trust.cms import verify_cms
 from nwmctl.trust.model_signature import verify_model_signature
@@ -52,6 +53,8 @@ class Judged:
     artifacts: Mapping[Digest, ArtifactManifest]
     evidence: Mapping[Digest, Evidence]
     swu: Digest
+    sealed: tuple[str, ...]
+    """Encrypted files that no key was here for: what they unpack to is the signed description's word alone."""
 
 
 def judge_bundle(
@@ -59,10 +62,10 @@ def judge_bundle(
 ) -> Judged:
     """Judge one bundle again; ``read(n)`` gives up to ``n`` of its bytes.
 
-    Raises CertificationRefusedError and what ``permit``, ``verify_cms``, ``verify_model_signature`` and the readers
-    raise.
+    Raises CertificationRefusedError and what ``found_files``, ``permit``, ``verify_cms``, ``verify_model_signature``
+    and the readers raise.
     """
-    description, swu = _read_swu(read, ca_pem, request.at_us)
+    description, swu, sealed = _read_swu(read, ca_pem, request)
     if description != papers.description.encode():
         raise _refuse("a bundle and its papers do not belong together", "they hold different sw-descriptions")
     permission = permit(
@@ -88,11 +91,23 @@ def judge_bundle(
         papers, permission, manifest, card, origin,
         {digest: documents.decode(ArtifactManifest, data, "artifact") for digest, data in artifacts.items()},
         {digest: documents.decode(Evidence, data, "evidence") for digest, data in evidence.items()},
-        swu,
+        swu, sealed,
     )  # fmt: skip
 
 
-def draw_up(judged: Sequence[Judged], request: CertificationRequest, seal: Seal, *, development: bool) -> Dossier:
+def unopened(judged: Sequence[Judged]) -> tuple[str, ...]:
+    """All encrypted files (``K/P/file``) that nobody opened while the bundles were judged."""
+    return tuple(sorted(f"{one.manifest.kind}/{one.manifest.platform}/{name}" for one in judged for name in one.sealed))
+
+
+def draw_up(
+    judged: Sequence[Judged],
+    request: CertificationRequest,
+    seal: Seal,
+    *,
+    development: bool,
+    unopened: tuple[str, ...] = (),
+) -> Dossier:
     """The dossier of a release whose bundles are all judged. Raises CertificationRefusedError where one is missing,
     there twice, or of another model, policy or release than the others."""
     models = _check_whole(judged, request)
@@ -126,13 +141,17 @@ def draw_up(judged: Sequence[Judged], request: CertificationRequest, seal: Seal,
         development=development,
         status=DRAFT,
         tighten=request.tighten,
+        unopened=unopened,
     )
     sealed = seal(documents.encode(certificate), CERTIFICATE_TYPE)
     return Dossier(sealed.decode(), proven, dict(sorted(papers.items())))
 
 
-def _read_swu(read: Callable[[int], bytes], ca_pem: bytes, at_us: int) -> tuple[bytes, Digest]:
-    """The description of a bundle whose signature holds and whose members all have the hashes that it lists."""
+def _read_swu(
+    read: Callable[[int], bytes], ca_pem: bytes, request: CertificationRequest
+) -> tuple[bytes, Digest, tuple[str, ...]]:
+    """The description of a bundle whose signature holds and whose files are all the ones that it lists, as they lie in
+    the archive and unpacked; the bundle's digest; and what could not be unpacked for want of a key."""
     whole = hashlib.sha256()
 
     def counted(most: int) -> bytes:
@@ -141,42 +160,14 @@ def _read_swu(read: Callable[[int], bytes], ca_pem: bytes, at_us: int) -> tuple[
         return data
 
     entries = cpio.unpack(counted)
-    description = _leading(entries, DESCRIPTION_NAME, MAX_DESCRIPTION)
-    verify_cms(description, _leading(entries, SIGNATURE_NAME, MAX_SIGNATURE), ca_pem, at_us)
-    promised = dict(_hashes(canonical.decode(description, DESCRIPTION_NAME)))
-    found = {}
-    for entry in entries:
-        state = hashlib.sha256()
-        for chunk in entry.chunks():
-            state.update(chunk)
-        found[entry.name] = state.hexdigest()
-    if found != promised:
-        wrong = sorted(name for name in found.keys() | promised.keys() if found.get(name) != promised.get(name))
-        raise _refuse("a bundle does not hold the files that its description lists", f"see {', '.join(wrong)[:200]}")
-    return description, Digest(whole.hexdigest())
-
-
-def _hashes(plain: canonical.Plain) -> Iterator[tuple[str, str]]:
-    """Every file name with the hash that the installer compares it with, wherever the description lists it."""
-    match plain:
-        case dict():
-            name, digest = plain.get("filename"), plain.get("sha256")
-            if isinstance(name, str) and isinstance(digest, str):
-                yield name, digest
-            for value in plain.values():
-                yield from _hashes(value)
-        case list():
-            for value in plain:
-                yield from _hashes(value)
-        case _:
-            return
-
-
-def _leading(entries: Iterator[cpio.Entry], name: str, limit: int) -> bytes:
-    entry = next(entries, None)
-    if entry is None or entry.name != name:
-        raise _refuse("a file is no bundle", f"'{name}' is not where it must be, in front of all files")
-    return entry.read(limit)
+    description, signature = leading(entries)
+    verify_cms(description, signature, ca_pem, request.at_us)
+    key = None if request.payload_key is None else bytes.fromhex(request.payload_key)
+    # Using up the files proves them: each raises behind its last byte if it is not what was signed.
+    sealed = [
+        found.file.filename for found in found_files(entries, parse_description(description), key) if found.sealed
+    ]
+    return description, Digest(whole.hexdigest()), tuple(sealed)
 
 
 def _as_bytes(papers: BundlePapers) -> Papers:

@@ -16,9 +16,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.work import StepName
+from nwmctl.formats import canonical
 from tests.e2e.command import Place, refused, tree
 from tests.project import FACTORY_SEQUENCE, VINS
 
@@ -133,17 +135,146 @@ def only_private(keys: Path, folder: Path, *roles: str) -> Path:
     return folder
 
 
-def test_the_publishing_host_certifies_and_so_needs_the_release_key(jobs: Jobs, tmp_path: Path) -> None:
+METADATA = ("root", "targets", "snapshot", "timestamp")
+
+
+def test_a_host_that_certifies_needs_the_release_key(jobs: Jobs, tmp_path: Path) -> None:
     """Only there is the release whole: who certifies it judges every bundle of it again."""
-    metadata = ("root", "targets", "snapshot", "timestamp")
-    keys = only_private(jobs.base.keys, tmp_path / "without", *metadata)
+    keys = only_private(jobs.base.keys, tmp_path / "without", *METADATA)
     ran = jobs.run("metadata", "publish", "--from", jobs.root / "parts", "--keys", keys, "--json")
     told = refused(ran, "KeyRingError", 3)
     assert "release.pem" in told["what"]
     assert not (jobs.workspace("metadata") / "mirrors").exists()
-    keys = only_private(jobs.base.keys, tmp_path / "with", *metadata, "release")
+    keys = only_private(jobs.base.keys, tmp_path / "with", *METADATA, "release")
     jobs.run("metadata", "publish", "--from", jobs.root / "parts", "--keys", keys).ok()
     assert listed(jobs.workspace("metadata") / "mirrors" / "local")
+
+
+# --- certified in a job of its own: the publishing host has no release key ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dossier(jobs: Jobs) -> Path:
+    """What a job leaves that has the release key and no other."""
+    keys = only_private(jobs.base.keys, jobs.root / "certifying-keys", "release")
+    out = jobs.root / "certified"
+    jobs.run("certifying", "certify", "--from", jobs.root / "parts", "--out", out, "--keys", keys).ok()
+    assert not (jobs.workspace("certifying") / "mirrors").exists()
+    assert [path.name for path in out.iterdir()] == ["tiny-2-20.dossier.json"]
+    return out / "tiny-2-20.dossier.json"
+
+
+@pytest.fixture(scope="module")
+def metadata_keys(jobs: Jobs) -> Path:
+    """The keys of a publishing host: those of the metadata."""
+    return only_private(jobs.base.keys, jobs.root / "publishing-keys", *METADATA)
+
+
+def publish_certified(jobs: Jobs, job: str, dossier: Path, keys: Path, parts: Path | None = None) -> Any:
+    parts = parts or jobs.root / "parts"
+    return jobs.run(job, "publish", "--from", parts, "--dossier", dossier, "--keys", keys, "--json")
+
+
+def test_with_a_dossier_the_release_key_is_not_needed(jobs: Jobs, dossier: Path, metadata_keys: Path) -> None:
+    assert not (metadata_keys / "release.pem").exists()
+    told = publish_certified(jobs, "certified", dossier.parent, metadata_keys).ok().json
+    apart = jobs.workspace("certified") / "mirrors" / "local"
+    whole = jobs.workspace("whole") / "mirrors" / "local"
+    assert listed(apart) == listed(whole)
+    same = tree(apart / "targets") == tree(whole / "targets")
+    assert same, "bundles and dossier are the same bytes as of a single host"
+    assert told["run"]["steps"] == 3
+    before = tree(jobs.workspace("certified") / "mirrors")
+    publish_certified(jobs, "certified", dossier, metadata_keys).ok()
+    assert tree(jobs.workspace("certified") / "mirrors") == before, "repeating it changes nothing"
+
+
+def _missing(dossier: Path, jobs: Jobs) -> None:
+    dossier.unlink()
+
+
+def _cut(dossier: Path, jobs: Jobs) -> None:
+    dossier.write_bytes(dossier.read_bytes()[:-100])
+
+
+def _bit(dossier: Path, jobs: Jobs) -> None:
+    """A digit of a leaf's digest."""
+    data = bytearray(dossier.read_bytes())
+    place = data.index(b'"kind":"bundle"') - 30
+    data[place] = ord("0") if data[place] != ord("0") else ord("1")
+    dossier.write_bytes(data)
+
+
+def _part_of_it(dossier: Path, jobs: Jobs) -> None:
+    """As good as its leaves for whoever holds one bundle, and too little to publish by."""
+    table = json.loads(dossier.read_bytes())
+    table["leaves"] = table["leaves"][1:]
+    dossier.write_bytes(canonical.encode(table))
+
+
+def _certified_otherwise(dossier: Path, jobs: Jobs, **changes: Any) -> Path:
+    """The dossier of another release, made where the second platform was built; only what differs is made anew."""
+    project = jobs.base.project
+    plain = yaml.safe_load(project.release.read_text()) | changes
+    release = project.release.with_name(f"{dossier.parent.name}.yaml")
+    release.write_text(yaml.safe_dump(plain))
+    out = dossier.parent / "out"
+    jobs.job("second").run("certify", release, "--platforms", project.platforms, "--out", out).ok()
+    return next(out.iterdir())
+
+
+def _other_train(dossier: Path, jobs: Jobs) -> None:
+    """Rightly certified, for the same release and sequence, and with one platform only."""
+    _certified_otherwise(dossier, jobs, platforms=["second"]).replace(dossier)
+
+
+def _other_sequence(dossier: Path, jobs: Jobs) -> None:
+    """Rightly certified, and under another name than its own."""
+    _certified_otherwise(dossier, jobs, platforms=["second"], sequence=30).replace(dossier)
+
+
+DOSSIERS: list[tuple[Callable[[Path, Jobs], None], str, int]] = [
+    (_missing, "DossierMissingError", 3),
+    (_cut, "DossierFormatError", 4),
+    (_bit, "LeafUnprovenError", 4),
+    (_part_of_it, "DossierMismatchError", 4),
+    (_other_train, "DossierMismatchError", 4),
+    (_other_sequence, "OtherReleaseError", 4),
+]
+
+
+@pytest.mark.parametrize(("spoil", "error", "code"), DOSSIERS, ids=[each[0].__name__[1:] for each in DOSSIERS])
+def test_a_bad_dossier_is_refused_and_nothing_changes(
+    jobs: Jobs,
+    dossier: Path,
+    metadata_keys: Path,
+    tmp_path: Path,
+    spoil: Callable[[Path, Jobs], None],
+    error: str,
+    code: int,
+) -> None:
+    copy = tmp_path / dossier.name
+    shutil.copy(dossier, copy)
+    spoil(copy, jobs)
+    told = refused(publish_certified(jobs, tmp_path.name, tmp_path, metadata_keys), error, code)
+    assert "certif" in told["next"] or "dossier" in told["next"]
+    nothing_was_published(jobs, tmp_path.name)
+
+
+def test_a_dossier_of_another_authority_is_refused(jobs: Jobs, dossier: Path, tmp_path: Path) -> None:
+    """Sealed by a release key that this host's authority never certified."""
+    foreign = tmp_path / "keys"
+    jobs.base.run("keys", "init", foreign, "--development").ok()
+    ran = publish_certified(jobs, tmp_path.name, dossier, foreign)
+    refused(ran, "CertificateUntrustedError", 4)
+    nothing_was_published(jobs, tmp_path.name)
+
+
+def nothing_was_published(jobs: Jobs, job: str) -> None:
+    left = jobs.workspace(job)
+    assert not (left / "mirrors").exists()
+    assert not (left / "repository").exists()
+    assert jobs.job(job).run("fleet", "status", "--json").ok().json == {"vehicles": []}
 
 
 # --- a set with a hole or a mismatch: refused, and nothing has changed --------------------------------------------
@@ -209,10 +340,7 @@ def test_a_bad_set_is_refused_and_nothing_changes(
     shutil.copytree(jobs.root / "parts", parts)
     spoil(jobs, parts)
     refused(publish(jobs, tmp_path.name, parts, json_=True), error, 5)
-    left = jobs.workspace(tmp_path.name)
-    assert not (left / "mirrors").exists()
-    assert not (left / "repository").exists()
-    assert jobs.job(tmp_path.name).run("fleet", "status", "--json").ok().json == {"vehicles": []}
+    nothing_was_published(jobs, tmp_path.name)
 
 
 def test_bundles_signed_by_other_keys_are_refused(jobs: Jobs, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ SAMPLES: tuple[object, ...] = (
         ),
         (RoleThreshold(KeyRole.ROOT, 2),),
     ),
-    RootSignatures((RootSignature(digest("root"), _KEY, "00"),)),
+    RootSignatures((RootSignature(digest("root"), _KEY, "00", "ff"),)),
     adaptation("et9", "nt9", CHASSIS, replace(own_limits(CHASSIS), deceleration=figure(5.0, "m/s2"))),
     SigningRequest(
         "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret"
@@ -284,11 +284,11 @@ SAMPLES: tuple[object, ...] = (
     BundlePapers("p", "ps", "c", "cs", "o", "pr", "b", "d", ("e",), ("a",), ("j",), ("y",)),
     CertificationRequest(
         "nwm-9", 20, ("nt9",), True, (_KEY,), (_KEY,), Tighten(_RULES.platforms, 1), (BundleToCertify("s", "p"),), "k",
-        1, "secret",
+        1, "secret", (_KEY,), "0" * 64,
     ),
     Certificate(
         "nwm-9", 20, digest("card"), digest("old"), digest("policy"), digest("root"), 2, True, True, True, "draft",
-        Tighten(_RULES.platforms, 1),
+        Tighten(_RULES.platforms, 1), ("release/nt9/payload-gpu",),
     ),
     Dossier(
         "{}", (ProvenLeaf(Leaf(LeafKind.PAYLOAD, "release/nt9/single/gpu", digest("payload")), 1, (digest("leaf"),)),),
