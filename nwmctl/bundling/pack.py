@@ -1,10 +1,11 @@
 """Packs the payloads of a bundle before it is described: compressed, encrypted, in parts below 4 GiB.
 
-Each payload is read once. Its own digest and the digest of every packed part are computed while it is compressed; the
-parts are written to a folder of the caller and named by their digests, so nothing else has to look at them again
-before they are copied into the archive. That spool is the price of an archive whose first member holds the digests of
-the others: the packed bytes are written once more and read once more. A payload that is neither compressed, encrypted
-nor too large has no parts: the archive takes it from where it lies. Signs nothing.
+Each payload is read once. Its own digest, unless the caller has just computed it, and the digest of every packed part
+are computed while it is compressed; the parts are written to a folder of the caller and named by their digests, so
+nothing else has to look at them again before they are copied into the archive. That spool is the price of an archive
+whose first member holds the digests of the others: the packed bytes are written once more and read once more. A
+payload that is neither compressed, encrypted nor too large has no parts: the archive takes it from where it lies.
+Signs nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from nwmctl.bundling.flow import Hasher, flow, hashers, write_all
+from nwmctl.bundling.flow import Hasher, flow, hashers
+from nwmctl.bundling.outlet import Outlet
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.packing import MAX_PARTS, PART_BYTES, Compression, Packing, Part, part_name
 from nwmctl.errors import BundleContentsError, BundleFileError, PackedSizeError
@@ -56,9 +58,11 @@ class PayloadFile:
     path: Path
 
 
-def pack_payload(payload: PayloadFile, order: PackingOrder, folder: Path) -> Packing | None:
+def pack_payload(payload: PayloadFile, order: PackingOrder, folder: Path, *, proven: bool = False) -> Packing | None:
     """Pack a payload into ``folder``, one file per part, named by its digest; None if it stays as it is.
 
+    ``proven``: its digest was computed in this process and it cannot have changed (a file of the content store), so
+    it is not computed once more; staging unpacks and hashes what is not encrypted before anything else happens to it.
     Raises BundleContentsError if it is not what it must be, PackedSizeError if it would have too many parts,
     BundleFileError for a folder that is full or cannot be written; then nothing of it is left.
     """
@@ -74,10 +78,10 @@ def pack_payload(payload: PayloadFile, order: PackingOrder, folder: Path) -> Pac
     kept: list[Path] = []
     try:
         with payload.path.open("rb", buffering=0) as file, hashers(2) as new:
-            spool = _Spool(file, payload, order, folder, new(0), new, kept)
+            spool = _Spool(file, payload, order, folder, None if proven else new(0), new, kept)
             parts = tuple(spool.part(index, count) for index in range(count))
-            if file.read(1) or spool.whole.digest != payload.digest:
-                raise _changed(payload, spool.whole.digest)
+            if file.read(1) or (spool.whole and spool.whole.digest != payload.digest):
+                raise spool.changed()
         done, kept = kept, []
         assert len(done) == count
     except OSError as problem:
@@ -100,13 +104,13 @@ def pack_all(payloads: Mapping[str, PayloadFile], order: PackingOrder, folder: P
 
 @dataclass(frozen=True, slots=True)
 class _Spool:
-    """One payload on its way. ``whole`` hashes its plain bytes; ``made`` are the files that are there."""
+    """One payload on its way. ``whole`` hashes its plain bytes, if need be; ``made`` are the files that are there."""
 
     file: FileIO
     payload: PayloadFile
     order: PackingOrder
     folder: Path
-    whole: Hasher
+    whole: Hasher | None
     new: Callable[[int], Hasher]
     made: list[Path]
 
@@ -116,34 +120,26 @@ class _Spool:
         cipher = self._cipher(index)
         partial = self.folder / f".{name}.partial-{os.getpid()}"
         try:
-            with partial.open("wb", buffering=0) as out:
-                digest, packed = self._pack(out, size, cipher)
-            place = self.folder / digest.hex
+            with Outlet(partial, self.new(1)) as out:
+                self._pack(out, size, cipher)
+            place = self.folder / out.digest.hex
             os.replace(partial, place)
             self.made.append(place)
         finally:
             with suppress(OSError):
                 partial.unlink()
-        return Part(name, digest, packed, size, cipher.iv.hex() if cipher else "")
+        return Part(name, out.digest, out.size, size, cipher.iv.hex() if cipher else "")
 
-    def _pack(self, out: FileIO, size: int, cipher: Cipher | None) -> tuple[Digest, int]:
-        """Digest and size of the packed bytes of the next ``size`` plain ones."""
-        codec, digest = packer(self.order.compression, size, cipher), self.new(1)
-        taken, packed = 0, 0
-
-        def keep(data: bytes) -> None:
-            nonlocal packed
-            packed += len(data)
-            digest.take(data)
-            write_all(out, data)
-
-        for piece in flow(self.file, size, [self.whole]):
+    def _pack(self, out: Outlet, size: int, cipher: Cipher | None) -> None:
+        """Pack the next ``size`` plain bytes."""
+        codec, taken = packer(self.order.compression, size, cipher), 0
+        for piece in flow(self.file, size, [self.whole] if self.whole else []):
             taken += len(piece)
-            keep(codec.update(piece))
+            out.put(codec.update(piece))
         if taken != size:
-            raise _changed(self.payload, self.whole.digest)
-        keep(codec.finish())
-        return digest.digest, packed
+            raise self.changed()
+        out.put(codec.finish())
+        out.finish()
 
     def _cipher(self, index: int) -> Cipher | None:
         key, order = self.order.key, self.order
@@ -152,10 +148,10 @@ class _Spool:
         vector = key.vector(self.payload.digest, codec_name(order.compression), index, order.part_bytes)
         return Cipher(key.secret, vector)
 
-
-def _changed(payload: PayloadFile, found: Digest) -> BundleContentsError:
-    return BundleContentsError(
-        f"the payload '{payload.filename}' is not the one that was planned",
-        why=f"its bytes have {found}, the plan says {payload.digest}",
-        next="compile the artifact again",
-    )
+    def changed(self) -> BundleContentsError:
+        found = f"its bytes have {self.whole.digest}" if self.whole else "it has another size"
+        return BundleContentsError(
+            f"the payload '{self.payload.filename}' is not the one that was planned",
+            why=f"{found}, the plan says {self.payload.digest}",
+            next="compile the artifact again",
+        )

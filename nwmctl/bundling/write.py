@@ -1,21 +1,22 @@
 """Writes a signed bundle, and its unsigned parts for somebody who signs elsewhere.
 
-Every file is read once: its own digest, which must be what the signed description says, and that of the whole bundle
-are computed in threads while it is copied. A bundle that exists is a whole one: temporary name, fsync, rename. The
-bytes depend on the plan and the signature alone.
+Every file is read once, to where it is written from: its own digest, which must be what the signed description says,
+and that of the whole bundle are computed there. A bundle that exists is a whole one: temporary name, fsync, rename.
+The bytes depend on the plan and the signature alone.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from nwmctl.bundling.bundle import BundlePlan
-from nwmctl.bundling.flow import Hasher, flow, hashers, write_all
+from nwmctl.bundling.flow import Hasher, hashers
+from nwmctl.bundling.outlet import Outlet
 from nwmctl.domain.digest import Digest
 from nwmctl.errors import BundleContentsError, BundleFileError
 from nwmctl.formats.cpio import Chunk, Member, pack
@@ -38,7 +39,8 @@ class WrittenBundle:
 def write_parts(plan: BundlePlan, folder: Path) -> None:
     """Write the unsigned parts (``sw-description`` and the small files) into ``folder``. Raises BundleFileError."""
     for name, data in {DESCRIPTION_NAME: plan.description_bytes, **plan.documents}.items():
-        _replace(folder / name, iter([data]))
+        with _replacing(folder / name) as file:
+            file.put(data)
 
 
 def write_bundle(
@@ -52,23 +54,14 @@ def write_bundle(
     reads every bundle whole before anything else happens to it. Raises BundleFileError, ArchiveSizeError for a file
     too large for an archive, and BundleContentsError where a file is not what the plan says.
     """
-    size = 0
-    with hashers(2) as new:
-        whole = new(0)
-
-        def counted() -> Iterator[Chunk]:
-            nonlocal size
-            for chunk in pack(_members(plan, signature, payload, None if proven else new)):
-                whole.take(chunk)
-                size += len(chunk)
-                yield chunk
-
-        _replace(out, counted())
-        return WrittenBundle(out, whole.digest, size)
+    with hashers(1) as new, _replacing(out) as file:
+        for chunk in pack(_members(plan, signature, payload, file, None if proven else new)):
+            file.put(chunk)
+    return WrittenBundle(out, file.digest, file.size)
 
 
 def _members(
-    plan: BundlePlan, signature: bytes, payload: FindPayload, new: Callable[[int], Hasher] | None
+    plan: BundlePlan, signature: bytes, payload: FindPayload, out: Outlet, new: Callable[[int], Hasher] | None
 ) -> Iterator[Member]:
     description = plan.description_bytes
     yield Member(DESCRIPTION_NAME, len(description), [description])
@@ -82,14 +75,14 @@ def _members(
         try:
             with path.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                chunks = _checked(file, size, name, digest, new(1)) if new else flow(file, size, [])
+                chunks = _checked(out, file, size, name, digest, new(0)) if new else out.read(file, size)
                 yield Member(name, size, chunks)
         except OSError as problem:
             raise _cannot(path, "read", problem) from problem
 
 
-def _checked(file: FileIO, size: int, name: str, digest: Digest, state: Hasher) -> Iterator[Chunk]:
-    yield from flow(file, size, [state])
+def _checked(out: Outlet, file: FileIO, size: int, name: str, digest: Digest, state: Hasher) -> Iterator[Chunk]:
+    yield from out.read(file, size, [state])
     if state.digest != digest:
         raise BundleContentsError(
             f"the payload '{name}' is not the one that was planned",
@@ -98,14 +91,16 @@ def _checked(file: FileIO, size: int, name: str, digest: Digest, state: Hasher) 
         )
 
 
-def _replace(path: Path, chunks: Iterator[Chunk]) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[Outlet]:
+    """A new file that takes the place of ``path`` at the end, if all went well."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb", buffering=0) as file:
-            for chunk in chunks:
-                write_all(file, chunk)
-            os.fsync(file.fileno())
+        with Outlet(partial, Hasher(), past_cache=True) as file:
+            yield file
+            file.finish()
+            file.sync()
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as problem:

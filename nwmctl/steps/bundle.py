@@ -109,7 +109,9 @@ class _Bundle:
             path = self.store.path(digest)
             with self.store.scratch() as folder:
                 payload = PayloadFile(name, digest, path.stat().st_size, path)
-                packing = pack_payload(payload, self.order, folder)
+                # The store has hashed it in this process. Staging opens no encrypted bundle: such a payload is
+                # hashed while it is packed, too.
+                packing = pack_payload(payload, self.order, folder, proven=self.order.key is None)
                 if packing:
                     found[name] = packing
                     for part in packing.parts:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwmctl.bundling import flow as flow_module
+from nwmctl.bundling import outlet as outlet_module
 from nwmctl.bundling import pack as pack_module
-from nwmctl.bundling.flow import CHUNK, flow, hashers
+from nwmctl.bundling.bundle import plan_bundle
+from nwmctl.bundling.flow import CHUNK, flow, hashers, write_all
 from nwmctl.bundling.pack import PayloadFile, pack_payload
 from nwmctl.bundling.read import read_bundle
 from nwmctl.bundling.settle import settle
@@ -193,6 +194,46 @@ def test_a_changed_payload_leaves_nothing(tmp_path: Path) -> None:
             assert not list(spool.iterdir())
 
 
+def test_a_proven_payload_packs_to_the_same_and_another_size_is_noticed(tmp_path: Path) -> None:
+    path, spool = tmp_path / "x", tmp_path / "spool"
+    spool.mkdir()
+    payload = PayloadFile("x", digest_bytes(samples.GPU), len(samples.GPU), path)
+    for order in ORDERS.values():
+        path.write_bytes(samples.GPU)
+        assert pack_payload(payload, order, spool, proven=True) == pack_payload(payload, order, spool)
+        if order.leaves(len(samples.GPU)):
+            continue
+        for left in spool.iterdir():
+            left.unlink()
+        for data in (samples.GPU[:-1], samples.GPU + b"!", b""):
+            path.write_bytes(data)
+            with pytest.raises(BundleContentsError, match="it has another size"):
+                pack_payload(payload, order, spool, proven=True)
+            assert not list(spool.iterdir())
+
+
+@pytest.mark.parametrize("name", ["zstd", "in parts", "zstd in parts"])
+def test_a_payload_that_was_wrongly_called_proven_is_noticed_by_whoever_reads(tmp_path: Path, name: str) -> None:
+    """What packing leaves to the store and to staging: the description names the bytes that should have been there."""
+    made = make(tmp_path, ORDERS[name])
+    spoilt = samples.GPU[:-1] + bytes([samples.GPU[-1] ^ 1])
+    (made.store / digest_bytes(samples.GPU).hex).write_bytes(spoilt)
+    payloads = {
+        file: PayloadFile(file, digest, len(samples.PAYLOADS[digest]), made.store / digest.hex)
+        for file, digest in made.plan.payloads.items()
+    }
+    packings = {
+        file: packing
+        for file, payload in payloads.items()
+        if (packing := pack_payload(payload, ORDERS[name], made.spool, proven=True))
+    }
+    inputs = samples.inputs()
+    plan = settle(plan_bundle(inputs), inputs.profile, packings, JOIN)
+    replace(made, plan=plan).write(sign, tmp_path / "x.swu")
+    with pytest.raises(BundleContentsError, match="unpacks to"):
+        read_bundle(tmp_path / "x.swu", never)
+
+
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
@@ -204,9 +245,9 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
         written += 1
         if written > at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        flow_module.write_all(file, data)  # type: ignore[arg-type]
+        write_all(file, data)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pack_module, "write_all", full)
+    monkeypatch.setattr(outlet_module, "write_all", full)
     path, spool = tmp_path / "x", tmp_path / "spool"
     spool.mkdir()
     path.write_bytes(samples.GPU)
