@@ -23,6 +23,7 @@ from nwmctl.errors import (
 )
 from nwmctl.fleet import planning
 from nwmctl.fleet.consequences import InstallMode
+from nwmctl.fleet.delivery import open_ways
 from nwmctl.fleet.events import EventKind, record
 from nwmctl.fleet.records import (
     CampaignRecord,
@@ -205,6 +206,7 @@ def _insert(tx: Transaction, release: Release, now_us: int) -> CampaignRecord:
     made = campaign_by_name(tx, name)
     if release.bytes is not None:
         open_account(tx, made.id, release.bytes)
+    open_ways(tx, made.id, release.sequence)
     return made
 
 

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from nwmctl.domain.campaign import CampaignState
 from nwmctl.domain.fleet import FINAL, AssignmentState, advance
+from nwmctl.formats.ddi import STAGE_DETAIL
 
 
 class Heard(StrEnum):
@@ -107,6 +108,13 @@ def after_report(
             return Consequence(assignment, action)
         case _:
             assert_never(report.heard)
+
+
+def blames_delta(details: tuple[str, ...]) -> bool:
+    """Whether a failed attempt that brought a delta is to be put down to the delta: its details speak of one, or say
+    nothing. A broken download or a full disk is no reason to send the full bundle next."""
+    said = [detail for detail in details if not detail.startswith(STAGE_DETAIL)]
+    return not said or any("delta" in detail.lower() for detail in said)
 
 
 def after_restart(going_on: Consequence, restarts: int, max_attempts: int) -> Consequence:

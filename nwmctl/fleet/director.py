@@ -18,7 +18,8 @@ from nwmctl.domain.campaign import CampaignState, WaveState
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import DirectorNotReadyError, EcusNotRegisteredError
 from nwmctl.fleet.consequences import InstallMode, may_see
-from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
+from nwmctl.fleet.delivery import offered_bundle
+from nwmctl.fleet.releases import EnabledBundle
 from nwmctl.formats.uptane import Dialect, Directed, Direction, DirectorRoot, UseSlot, expiry_text
 from nwmctl.storage.database import Database, Reader, Row, Transaction, Value
 from nwmctl.trust.director import LIFETIME_US, RENEW_US, DirectorPool, DirectorSigner, Order
@@ -31,8 +32,9 @@ _VEHICLES = (
     "FROM vehicle_ecus e LEFT JOIN director_file f ON f.vin = e.vin "
 )
 _OWED = (
-    "SELECT a.vin, a.state, a.mode, a.to_sequence, a.platform, c.state, c.kind, c.release_sequence, w.state "
-    "FROM assignment a JOIN campaign c ON c.id = a.campaign_id "
+    "SELECT a.vin, a.state, a.mode, a.to_sequence, a.platform, c.state, c.kind, c.release_sequence, w.state, "
+    "x.id, x.base_sequence, v.sequence, a.delta_failed FROM assignment a JOIN campaign c ON c.id = a.campaign_id "
+    "JOIN vehicle v ON v.vin = a.vin LEFT JOIN action x ON x.assignment_id = a.id AND x.state <> 'closed' "
     "JOIN wave w ON w.campaign_id = a.campaign_id AND w.generation = a.generation AND w.number = a.wave "
     "WHERE a.is_open = 1 "
 )
@@ -222,25 +224,30 @@ class _Bundles:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._found: dict[tuple[int, str, str], EnabledBundle | None] = {}
+        self._found: dict[tuple[int, str, str, int | None], EnabledBundle | None] = {}
 
-    def find(self, release_sequence: int, kind: str, platform: str) -> EnabledBundle | None:
-        key = (release_sequence, kind, platform)
+    def find(self, release_sequence: int, kind: str, platform: str, base: int | None) -> EnabledBundle | None:
+        """The bundle with a delta from ``base``, or the full one where there is none."""
+        key = (release_sequence, kind, platform, base)
         if key not in self._found:
-            self._found[key] = enabled_bundle(self._reader, release_sequence, BundleKind(kind), platform)
+            self._found[key] = offered_bundle(self._reader, release_sequence, BundleKind(kind), platform, base)
         return self._found[key]
 
 
 def _direction(bundles: _Bundles, row: Row | None) -> Direction:
     if row is None:
         return None
-    _, state, mode, to_sequence, platform, campaign, kind, release_sequence, wave = row
+    _, state, mode, to_sequence, platform, campaign, kind, release_sequence, wave, *way = row
     planned = WaveState(wave) is WaveState.PLANNED
     if planned or not may_see(CampaignState(campaign), AssignmentState(state)):
         return None
     if InstallMode(mode) is InstallMode.SLOT:
         return UseSlot(to_sequence)
-    found = bundles.find(release_sequence, kind, platform)
+    action, base, installed, failed = way
+    if action is None:
+        # Nothing is offered yet: what the next poll would be.
+        base = installed if BundleKind(kind) is BundleKind.RELEASE and not failed else None
+    found = bundles.find(release_sequence, kind, platform, base)
     return Directed(found.tuf_name, found.size, found.sha256, found.sequence) if found else None
 
 

@@ -38,6 +38,7 @@ class EventKind(StrEnum):
     SLOTS_REPORTED = "slots_reported"
     ECUS_REGISTERED = "ecus_registered"
     ECUS_FORGOTTEN = "ecus_forgotten"
+    DELTA_FAILED = "delta_failed"
     REPORT_VERIFIED = "report_verified"
 
 

@@ -14,8 +14,9 @@ from nwmctl.domain.campaign import CampaignState, WaveState
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import UnknownVehicleError
 from nwmctl.fleet.consequences import OFFERING, ActionState, InstallMode, may_see
+from nwmctl.fleet.delivery import count_offer, offered_bundle, owed_bundle
 from nwmctl.fleet.events import EventKind, record
-from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
+from nwmctl.fleet.releases import EnabledBundle
 from nwmctl.fleet.reports import set_state
 from nwmctl.fleet.requirements import lacking
 from nwmctl.fleet.tally import Place
@@ -149,9 +150,13 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
         return Act(open_now[0])
     if download is not None:
         reserve(tx, campaign, download)
+    bundle = owed_bundle(tx, assignment)
+    if bundle is not None:
+        count_offer(tx, campaign, bundle)
     made = tx.one(
-        "INSERT INTO action (assignment_id, campaign_id, generation, vin, attempt, mode, state, opened_us) "
-        "VALUES (:assignment, :campaign, :generation, :vin, :attempt, :mode, :state, :now_us) RETURNING id",
+        "INSERT INTO action (assignment_id, campaign_id, generation, vin, attempt, mode, state, opened_us, "
+        "base_sequence) VALUES (:assignment, :campaign, :generation, :vin, :attempt, :mode, :state, :now_us, :base) "
+        "RETURNING id",
         assignment=assignment,
         campaign=campaign,
         generation=generation,
@@ -160,6 +165,7 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
         mode=mode,
         state=ActionState.OPEN.value,
         now_us=now_us,
+        base=bundle.base_sequence if bundle else None,
     )
     assert made is not None, "INSERT ... RETURNING gives a row"
     tx.execute("UPDATE assignment SET attempts = :attempt WHERE id = :id", attempt=attempts + 1, id=assignment)
@@ -167,11 +173,18 @@ def open_action(tx: Transaction, vin: str, now_us: int) -> Standing:
         tx,
         EventKind.OFFERED,
         now_us,
-        {"action": made[0], "attempt": attempts + 1, "mode": mode, "wave": wave},
+        {"action": made[0], "attempt": attempts + 1, "mode": mode, "wave": wave, **_told(bundle)},
         campaign=campaign,
         vin=vin,
     )
     return Act(made[0])
+
+
+def _told(bundle: EnabledBundle | None) -> dict[str, Plain]:
+    """What an offer's event says about a delta."""
+    if bundle is None or bundle.base_sequence is None:
+        return {}
+    return {"delta_from": bundle.base_sequence, "bytes": bundle.size}
 
 
 def _deferred(reader: Reader, assignment: int) -> bool:
@@ -183,7 +196,7 @@ def offer(reader: Reader, vin: str, action: int) -> Offer:
     """What an action asks for. Raises UnknownVehicleError unless the vehicle may see it now."""
     row = reader.one(
         "SELECT x.id, x.mode, x.started, a.platform, a.to_sequence, a.state, c.name, c.kind, c.generation, "
-        "c.release_sequence, c.state FROM action x JOIN assignment a ON a.id = x.assignment_id "
+        "c.release_sequence, c.state, x.base_sequence FROM action x JOIN assignment a ON a.id = x.assignment_id "
         "JOIN campaign c ON c.id = x.campaign_id WHERE x.id = :action AND x.vin = :vin AND x.state = 'open'",
         action=action,
         vin=vin,
@@ -195,7 +208,7 @@ def offer(reader: Reader, vin: str, action: int) -> Offer:
             next="let the vehicle poll and follow the links that it gets",
         )
     kind, mode = BundleKind(row[7]), InstallMode(row[1])
-    bundle = enabled_bundle(reader, row[9], kind, row[3]) if mode is InstallMode.BUNDLE else None
+    bundle = offered_bundle(reader, row[9], kind, row[3], row[11]) if mode is InstallMode.BUNDLE else None
     return Offer(row[0], row[6], kind, row[8], row[4], mode, bundle, bool(row[2]))
 
 

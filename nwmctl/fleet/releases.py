@@ -8,7 +8,7 @@ enabled is never changed. Does not look at the bundles' bytes: whoever published
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import Digest
@@ -18,7 +18,7 @@ from nwmctl.errors import BundleSetIncompleteError, SequenceTakenError
 from nwmctl.fleet.events import EventKind, record
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import Source, from_plain, to_plain
-from nwmctl.storage.database import Database, Reader, Row, Transaction
+from nwmctl.storage.database import Database, Reader, Row, Transaction, Value
 
 _COLUMNS = (
     "kind, platform, sequence, model_version, filename, path, tuf_name, sha1, sha256, size, virtual_only, requires"
@@ -27,7 +27,8 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class EnabledBundle:
-    """A published bundle. ``path`` is its place below the mirror's root, with '/'; hashes as hexadecimal digits."""
+    """A published bundle, full or with deltas. ``path`` is its place below the mirror's root, with '/'; hashes as
+    hexadecimal digits."""
 
     kind: BundleKind
     platform: str
@@ -41,15 +42,23 @@ class EnabledBundle:
     size: int
     virtual_only: bool
     requires: Requires = field(default_factory=Requires, hash=False)
+    base_sequence: int | None = None
+    """It brings payloads as deltas, for vehicles that run this sequence; None: it is the full bundle."""
 
 
-def claim_sequence(database: Database, release: Release, content: Digest) -> None:
+def claim_sequence(database: Database, release: Release, content: Digest, census: str = "") -> None:
     """Let the release's sequences stand for ``content`` for ever. Raises SequenceTakenError.
 
-    May be called before the release is enabled.
+    May be called before the release is enabled. ``census``: digest of what its deltas were planned by; the first one
+    stays, so that building the release again gives the same deltas.
     """
     with database.transaction() as tx:
         _claim(tx, release, content)
+        tx.execute(
+            "UPDATE ledger SET census = :census WHERE sequence = :sequence AND census = ''",
+            census=census,
+            sequence=release.sequence,
+        )
 
 
 def check_sequence(reader: Reader, release: Release, content: Digest) -> None:
@@ -59,22 +68,35 @@ def check_sequence(reader: Reader, release: Release, content: Digest) -> None:
 
 
 def enable_release(
-    database: Database, release: Release, content: Digest, bundles: Sequence[EnabledBundle], now_us: int
+    database: Database,
+    release: Release,
+    content: Digest,
+    bundles: Sequence[EnabledBundle],
+    now_us: int,
+    deltas: Sequence[EnabledBundle] = (),
 ) -> None:
-    """Make a published release eligible. Does nothing if it already is, with the same bundles.
+    """Make a published release eligible, with its delta bundles. Does nothing if it already is, with the same bundles;
+    a delta bundle for a sequence that none served so far is added.
 
     Raises SequenceTakenError, BundleSetIncompleteError; then nothing has changed.
     """
     _check_set(release, bundles)
+    _check_deltas(release, deltas)
     with database.transaction() as tx:
         _claim(tx, release, content)
         known = enabled_bundles(tx, release.sequence)
         if known:
             if set(known) != set(bundles):
                 raise _taken(release.sequence, "its enabled bundles are others")
-            return
+            bundles = ()
         for bundle in bundles:
             _insert(tx, release.sequence, bundle)
+        served = {(one.platform, one.base_sequence) for one in delta_bundles(tx, release.sequence)}
+        added = [one for one in deltas if (one.platform, one.base_sequence) not in served]
+        for bundle in added:
+            _insert_delta(tx, release.sequence, bundle)
+        if known and not added:
+            return
         record(
             tx,
             EventKind.RELEASE_ENABLED,
@@ -83,7 +105,7 @@ def enable_release(
                 "release": release.name,
                 "sequence": release.sequence,
                 "content": str(content),
-                "bundles": {bundle.filename: bundle.sha256 for bundle in bundles},
+                "bundles": {bundle.filename: bundle.sha256 for bundle in (*bundles, *added)},
             },
         )
 
@@ -106,6 +128,24 @@ def enabled_bundle(reader: Reader, release_sequence: int, kind: BundleKind, plat
         platform=platform,
     )
     return _bundle(row) if row else None
+
+
+def delta_bundles(reader: Reader, release_sequence: int) -> tuple[EnabledBundle, ...]:
+    """The delta bundles of a release, each as often as there are sequences that it serves."""
+    return tuple(_delta_rows(reader, "", release_sequence=release_sequence))
+
+
+def delta_bundle(reader: Reader, release_sequence: int, platform: str, base_sequence: int) -> EnabledBundle | None:
+    """The delta bundle of a release for vehicles that run ``base_sequence``, or None."""
+    where = "AND d.platform = :platform AND d.base_sequence = :base"
+    found = _delta_rows(reader, where, release_sequence=release_sequence, platform=platform, base=base_sequence)
+    return next(iter(found), None)
+
+
+def census_of(reader: Reader, release_sequence: int) -> str:
+    """The digest of the census that a claimed release was planned by; '' where none was taken."""
+    row = reader.one("SELECT census FROM ledger WHERE sequence = :sequence", sequence=release_sequence)
+    return str(row[0]) if row else ""
 
 
 def known_bundles(reader: Reader) -> tuple[EnabledBundle, ...]:
@@ -139,6 +179,53 @@ def _insert(tx: Transaction, release_sequence: int, bundle: EnabledBundle) -> No
         virtual_only=int(bundle.virtual_only),
         requires=canonical.encode(to_plain(bundle.requires)).decode(),
     )
+
+
+def _delta_rows(reader: Reader, where: str, **values: Value) -> list[EnabledBundle]:
+    rows = reader.all(
+        "SELECT d.base_sequence, d.filename, d.path, d.tuf_name, d.sha1, d.sha256, d.size, "
+        "b.sequence, b.platform, b.model_version, b.virtual_only, b.requires FROM delta_bundle d "
+        "JOIN bundle b ON b.release_sequence = d.release_sequence AND b.platform = d.platform AND b.kind = 'release' "
+        f"WHERE d.release_sequence = :release_sequence {where} ORDER BY d.platform, d.base_sequence",
+        **values,
+    )
+    found = []
+    for base, filename, path, tuf_name, sha1, sha256, size, *full in rows:
+        sequence, platform, model, virtual_only, text = full
+        row = (BundleKind.RELEASE.value, platform, sequence, model, filename, path, tuf_name, sha1, sha256, size)
+        found.append(replace(_bundle((*row, virtual_only, text)), base_sequence=base))
+    return found
+
+
+def _insert_delta(tx: Transaction, release_sequence: int, bundle: EnabledBundle) -> None:
+    tx.execute(
+        "INSERT INTO delta_bundle (release_sequence, platform, base_sequence, filename, path, tuf_name, sha1, sha256, "
+        "size) VALUES (:release_sequence, :platform, :base, :filename, :path, :tuf_name, :sha1, :sha256, :size)",
+        release_sequence=release_sequence,
+        platform=bundle.platform,
+        base=bundle.base_sequence,
+        filename=bundle.filename,
+        path=bundle.path,
+        tuf_name=bundle.tuf_name,
+        sha1=bundle.sha1,
+        sha256=bundle.sha256,
+        size=bundle.size,
+    )
+
+
+def _check_deltas(release: Release, deltas: Sequence[EnabledBundle]) -> None:
+    """Each serves another sequence of a platform, and brings this release."""
+    places = [(bundle.platform, bundle.base_sequence) for bundle in deltas]
+    for bundle in deltas:
+        place = (bundle.platform, bundle.base_sequence)
+        wrong = (bundle.kind, bundle.sequence) != (BundleKind.RELEASE, release.sequence)
+        if wrong or bundle.platform not in release.platforms or bundle.base_sequence is None or places.count(place) > 1:
+            raise BundleSetIncompleteError(
+                f"the delta bundle '{bundle.filename}' does not belong to release '{release.name}'",
+                why=f"it brings {bundle.kind} sequence {bundle.sequence} to {bundle.platform} from "
+                f"{bundle.base_sequence}, or another one does the same",
+                next="run the release again, so that its deltas are its own",
+            )
 
 
 def _check_set(release: Release, bundles: Sequence[EnabledBundle]) -> None:

@@ -22,6 +22,7 @@ from nwmctl.fleet.consequences import (
     Report,
     after_report,
     after_restart,
+    blames_delta,
 )
 from nwmctl.fleet.events import EventKind, record
 from nwmctl.fleet.restarts import begins_anew, run_before
@@ -53,13 +54,16 @@ class Case:
     kind: BundleKind
     max_attempts: int
     release_sequence: int
+    base_sequence: int | None
+    """From which sequence the delta starts that the action brings; None: it brings none."""
 
 
 def find_case(reader: Reader, vin: str, action: int) -> Case:
     """The action ``action`` of a vehicle. Raises UnknownVehicleError if it has none of that id."""
     row = reader.one(
         "SELECT x.id, x.vin, x.attempt, x.mode, x.state, x.started, x.restarts, a.id, a.state, a.to_sequence, "
-        "a.campaign_id, a.generation, a.wave, a.platform, c.kind, c.max_attempts, c.release_sequence, x.run_from "
+        "a.campaign_id, a.generation, a.wave, a.platform, c.kind, c.max_attempts, c.release_sequence, x.run_from, "
+        "x.base_sequence "
         "FROM action x JOIN assignment a ON a.id = x.assignment_id JOIN campaign c ON c.id = x.campaign_id "
         "WHERE x.id = :action AND x.vin = :vin",
         action=action,
@@ -87,6 +91,7 @@ def find_case(reader: Reader, vin: str, action: int) -> Case:
         kind=BundleKind(row[14]),
         max_attempts=row[15],
         release_sequence=row[16],
+        base_sequence=row[18],
     )
 
 
@@ -104,6 +109,9 @@ def record_report(tx: Transaction, vin: str, action: int, report: Report, now_us
         _heard(tx, case, report, number if anew else None)
         if report.heard is Heard.SUCCESS:
             _arrived(tx, case, now_us)
+        failed = report.heard is Heard.FAILURE and case.base_sequence is not None
+        if failed and blames_delta(report.details):
+            _use_full_bundle(tx, case, now_us)
     _apply(tx, case, found, said, now_us)
     return found
 
@@ -250,6 +258,19 @@ def _use_bundle(tx: Transaction, case: Case) -> None:
         release=case.release_sequence,
         kind=case.kind.value,
         id=case.assignment,
+    )
+
+
+def _use_full_bundle(tx: Transaction, case: Case, now_us: int) -> None:
+    """The delta did not do: the next attempt gets the full bundle, where link and budget allow it."""
+    tx.execute("UPDATE assignment SET delta_failed = 1 WHERE id = :id", id=case.assignment)
+    record(
+        tx,
+        EventKind.DELTA_FAILED,
+        now_us,
+        {"action": case.action, "attempt": case.attempt, "delta_from": case.base_sequence, "next": "the full bundle"},
+        campaign=case.place.campaign,
+        vin=case.vin,
     )
 
 

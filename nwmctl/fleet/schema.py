@@ -205,6 +205,34 @@ ALTER TABLE bundle ADD COLUMN requires TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE vehicle ADD COLUMN market TEXT NOT NULL DEFAULT '';
 """
 
+# Bundles with deltas: each serves the vehicles that run one sequence. An action remembers from which sequence its delta
+# starts (NULL: the full bundle). A campaign whose release had deltas when it was made counts what it offers. A release
+# takes its census once; ``ledger.census`` names it.
+_DELTAS = """
+CREATE TABLE delta_bundle (
+  release_sequence BIGINT NOT NULL REFERENCES ledger (sequence),
+  platform TEXT NOT NULL,
+  base_sequence BIGINT NOT NULL,
+  filename TEXT NOT NULL,
+  path TEXT NOT NULL,
+  tuf_name TEXT NOT NULL,
+  sha1 TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  size BIGINT NOT NULL,
+  PRIMARY KEY (release_sequence, platform, base_sequence)
+);
+CREATE TABLE campaign_ways (
+  campaign_id BIGINT PRIMARY KEY REFERENCES campaign (id),
+  delta_offers BIGINT NOT NULL DEFAULT 0,
+  delta_bytes BIGINT NOT NULL DEFAULT 0,
+  full_offers BIGINT NOT NULL DEFAULT 0,
+  full_bytes BIGINT NOT NULL DEFAULT 0
+);
+ALTER TABLE action ADD COLUMN base_sequence BIGINT;
+ALTER TABLE assignment ADD COLUMN delta_failed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ledger ADD COLUMN census TEXT NOT NULL DEFAULT '';
+"""
+
 # The number of the report with which a vehicle began an action anew for the last time; 0 where it never did.
 _RUNS = """
 ALTER TABLE action ADD COLUMN run_from BIGINT NOT NULL DEFAULT 0;
@@ -215,6 +243,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(OWNER, 2, _TRAFFIC),
     Migration(OWNER, 3, _TERMS),
     Migration(OWNER, 4, _RUNS),
+    Migration(OWNER, 5, _DELTAS),
     *DIRECTOR,
 )
 """Add to the end only; what stands here has run in other people's databases."""

@@ -13,6 +13,7 @@ from nwmctl.domain.campaign import CampaignState, WaveCounts, WaveState
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import UnknownVehicleError
 from nwmctl.fleet.controller import gate_says, wave_counts
+from nwmctl.fleet.delivery import Ways, ways
 from nwmctl.fleet.offers import known_vehicle
 from nwmctl.fleet.records import CampaignRecord, WaveRecord, all_campaigns, campaign_by_name, waves_of
 from nwmctl.fleet.tally import Counts, counted
@@ -60,6 +61,8 @@ class CampaignStatus:
     platforms: tuple[PlatformStatus, ...]
     traffic: Account | None = None
     """Its byte budget and what has been reserved of it; None: it has none."""
+    ways: Ways | None = None
+    """How its bundles were offered; None: its release has no deltas."""
 
     @property
     def vehicles(self) -> int:
@@ -149,6 +152,7 @@ def _status(reader: Reader, campaign: CampaignRecord, now_us: int) -> CampaignSt
         waves=tuple(_wave(campaign, wave, counts, now_us) for wave in waves_of(reader, campaign)),
         platforms=tuple(PlatformStatus(name, _states(counts, platform=name)) for name in platforms),
         traffic=account(reader, campaign.id),
+        ways=ways(reader, campaign.id),
     )
 
 

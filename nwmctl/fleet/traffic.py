@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.traffic import ByteBudget, LinkClass, Spent, refusal
 from nwmctl.fleet.consequences import InstallMode
-from nwmctl.fleet.releases import EnabledBundle, enabled_bundle
+from nwmctl.fleet.delivery import owed_bundle
+from nwmctl.fleet.releases import EnabledBundle
 from nwmctl.storage.database import Database, Reader, Transaction
 
 
@@ -85,19 +86,20 @@ def account(reader: Reader, campaign: int) -> Account | None:
 def next_download(reader: Reader, assignment: int) -> Download | None:
     """What an assignment's vehicle would be sent now; None where no budget says anything about it."""
     row = reader.one(
-        "SELECT b.campaign_id, a.mode, c.kind, c.release_sequence, a.platform, v.link FROM assignment a "
+        "SELECT b.campaign_id, a.mode, c.kind, v.link, a.delta_failed FROM assignment a "
         "JOIN campaign_bytes b ON b.campaign_id = a.campaign_id JOIN campaign c ON c.id = a.campaign_id "
         "JOIN vehicle v ON v.vin = a.vin WHERE a.id = :assignment",
         assignment=assignment,
     )
     if row is None or row[1] != InstallMode.BUNDLE.value or row[2] != BundleKind.RELEASE.value:
         return None
-    campaign, _, _, sequence, platform, said = row
-    held, bundle = account(reader, campaign), enabled_bundle(reader, sequence, BundleKind.RELEASE, platform)
+    held, bundle = account(reader, row[0]), owed_bundle(reader, assignment)
     if held is None or bundle is None:
         return None
-    link = LinkClass.of(said)
-    return Download(bundle, link, refusal(held.budget, held.spent, link, bundle.size, full=True))
+    link = LinkClass.of(row[3])
+    refused = refusal(held.budget, held.spent, link, bundle.size, full=bundle.base_sequence is None)
+    told = "; a delta was offered before and could not be installed" if refused and row[4] else ""
+    return Download(bundle, link, refused + told)
 
 
 def reserve(tx: Transaction, campaign: int, download: Download) -> None:

@@ -14,7 +14,9 @@ from nwmctl.domain.fleet import AssignmentState
 from nwmctl.domain.requires import Reported
 from nwmctl.errors import UnknownVehicleError
 from nwmctl.fleet.consequences import OFFERING, may_see
-from nwmctl.fleet.offers import Act, Idle, Owed, Stop, standing
+from nwmctl.fleet.delivery import owed_bundle
+from nwmctl.fleet.offers import Act, Idle, Owed, Stop, offer, standing
+from nwmctl.fleet.releases import EnabledBundle
 from nwmctl.fleet.requirements import lacking
 from nwmctl.fleet.traffic import next_download
 from nwmctl.formats.ddi import reported
@@ -61,9 +63,10 @@ def why(database: Database, vin: str) -> Why:
         case Stop():
             reasons.append("it is asked to stop what it is working on first")
         case Act():
-            reasons.append("it is offered this now")
+            reasons.append(f"it is offered this now{_way(reader, vin)}")
         case Owed():
-            reasons.append(_held(reader, assignment) or "its next poll is offered it")
+            way = _bundle(owed_bundle(reader, assignment))
+            reasons.append(_held(reader, assignment) or f"its next poll is offered it{way}")
         case Idle():
             reasons += _idle(reader, assignment, CampaignState(campaign_state), said, wave, WaveState(wave_state), now)
         case _:
@@ -81,6 +84,20 @@ def _idle(
     if state is WaveState.PLANNED:
         return [f"its wave '{wave}' is not open yet"]
     return [_held(reader, assignment) or "nothing is owed to it now"]
+
+
+def _way(reader: Reader, vin: str) -> str:
+    """What the open action of a vehicle brings it."""
+    row = reader.one("SELECT id FROM action WHERE vin = :vin AND state = 'open' ORDER BY id LIMIT 1", vin=vin)
+    return _bundle(offer(reader, vin, row[0]).bundle) if row else ""
+
+
+def _bundle(bundle: EnabledBundle | None) -> str:
+    if bundle is None:
+        return ""
+    if bundle.base_sequence is None:
+        return f": the full bundle, {bundle.size} bytes"
+    return f": a delta from sequence {bundle.base_sequence}, {bundle.size} bytes"
 
 
 def _held(reader: Reader, assignment: int) -> str:

@@ -10,6 +10,9 @@ from typing import assert_never
 
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.errors import (
+    DeltaBaseError,
+    DeltaBaseLackingError,
+    DeltaLimitError,
     DownloadDigestError,
     DownloadLengthError,
     NoSlotToReturnToError,
@@ -26,7 +29,16 @@ REASON_DETAIL = "nwm.reason="
 """Starts the detail that names the class of a refusal."""
 COMPUTER_DETAIL = "nwm.computer="
 """Starts the detail that names the computer that failed."""
-_ACCIDENTS = (DownloadDigestError, DownloadLengthError, NoSlotToReturnToError, SlotBrokenError)
+_ACCIDENTS = (
+    DownloadDigestError,
+    DownloadLengthError,
+    NoSlotToReturnToError,
+    SlotBrokenError,
+    # The full bundle may do where a delta does not.
+    DeltaBaseLackingError,
+    DeltaBaseError,
+    DeltaLimitError,
+)
 
 
 def proceeding(action: int, stage: AssignmentState, *details: str) -> Feedback:

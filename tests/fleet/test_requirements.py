@@ -98,7 +98,7 @@ def test_it_is_offered_as_soon_as_it_reports_what_it_lacked(database: Database) 
     assert why(database, VIN).offered
     found = poll(database)
     assert isinstance(found, Act)
-    assert why(database, VIN).reasons == ("it is offered this now",)
+    assert why(database, VIN).reasons == ("it is offered this now: the full bundle, 6 bytes",)
 
 
 def test_what_a_vehicle_reports_survives_the_wire() -> None:
