@@ -62,7 +62,7 @@ def check_line(arguments: list[str]) -> str:
 @pytest.mark.parametrize("path", [GITHUB, GITLAB], ids=["github", "gitlab"])
 def test_every_command_line_is_one_of_the_program(path: Path) -> None:
     found = [check_line(line) for text in texts(parsed(path)) for line in command_lines(text)]
-    assert found == ["bundle", "publish", "rollout start"]
+    assert found == ["bundle", "certify", "publish", "rollout start"]
 
 
 def test_a_wrong_line_would_be_noticed() -> None:
@@ -87,20 +87,29 @@ def test_github_uses_known_actions_with_a_version() -> None:
     assert all(re.fullmatch(r"v\d+", name.partition("@")[2]) for name in uses)
 
 
-def test_every_platform_hands_its_parts_to_the_one_publishing_job() -> None:
+def moved(job: dict[str, Any], way: str) -> list[dict[str, Any]]:
+    """What a job uploads or downloads."""
+    return [step["with"] for step in job["steps"] if step.get("uses", "").startswith(f"actions/{way}-artifact@")]
+
+
+def test_every_platform_hands_its_parts_to_the_job_that_certifies_and_to_the_one_that_publishes() -> None:
     jobs = parsed(GITHUB)["jobs"]
-    assert jobs["publish"]["needs"] == "build"
-    by_use = {
-        step["uses"].partition("@")[0]: step["with"]
-        for job in jobs.values()
-        for step in job["steps"][1:]
-        if "uses" in step
-    }
-    assert by_use["actions/upload-artifact"]["name"].startswith("bundles-")
-    assert by_use["actions/download-artifact"] == {"pattern": "bundles-*", "path": "parts", "merge-multiple": True}
-    assert parsed(GITLAB)["publish"]["needs"] == ["build"]
-    assert parsed(GITLAB)["build"]["artifacts"]["paths"] == ["parts"]
-    assert parsed(GITLAB)["build"]["artifacts"]["reports"]["junit"] == "checks/*.xml"
+    assert (jobs["certify"]["needs"], jobs["publish"]["needs"]) == ("build", "certify")
+    assert moved(jobs["build"], "upload")[-1]["name"].startswith("bundles-")
+    parts = {"pattern": "bundles-*", "path": "parts", "merge-multiple": True}
+    certified = {"name": "certified", "path": "certified"}
+    assert moved(jobs["certify"], "download") == [parts]
+    assert certified.items() <= moved(jobs["certify"], "upload")[0].items()
+    assert moved(jobs["publish"], "download") == [parts, certified]
+
+
+def test_gitlab_hands_on_the_same() -> None:
+    plain = parsed(GITLAB)
+    assert (plain["certify"]["needs"], plain["publish"]["needs"]) == (["build"], ["build", "certify"])
+    assert plain["build"]["artifacts"]["paths"] == ["parts"]
+    assert plain["certify"]["artifacts"]["paths"] == ["certified"]
+    assert plain["build"]["artifacts"]["reports"]["junit"] == "checks/*.xml"
+    assert plain["stages"] == ["build", "certify", "publish"]
 
 
 @pytest.mark.parametrize("path", [GITHUB, GITLAB], ids=["github", "gitlab"])
