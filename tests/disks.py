@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +22,9 @@ def small_disk(place: Path, size: int = 1 << 20) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def free_bytes(disk: Path) -> int:
+    """What may still be written there."""
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize

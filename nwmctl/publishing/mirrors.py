@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -18,7 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Mirror
-from nwmctl.errors import MirrorNameError, MirrorUriError, MirrorWriteError, StagedFileChangedError
+from nwmctl.errors import (
+    MirrorNameError,
+    MirrorUriError,
+    MirrorWriteError,
+    RemoteError,
+    RemoteFileError,
+    StagedFileChangedError,
+)
 from nwmctl.publishing.local import LocalFiles
 from nwmctl.remote.sftp import RemoteFiles, SftpFiles
 from nwmctl.remote.ssh import SshAddress, Timeouts
@@ -152,8 +159,10 @@ class FilesMirror:
         self._files.make_folder(place.rpartition("/")[0])
         try:
             self._files.write(place, chunks)
-        except StagedFileChangedError:
-            self._files.remove(place)
+        except (StagedFileChangedError, MirrorWriteError, RemoteFileError):
+            # On a full disk the part of a file that did fit would take the space that others need.
+            with suppress(RemoteError):
+                self._files.remove(place)
             raise
         return Prepared(hidden, name)
 
