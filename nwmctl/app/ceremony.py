@@ -1,12 +1,14 @@
 """Roots: drafted from a key folder, signed by their holders on machines of their own, finished and kept.
 
-Nothing here needs a network, and no holder needs another's key. Where a folder holds enough root keys itself, the
-next root is made at once.
+The image repository and the director have a root each, with holders of their own; both go the same way, and a draft
+says by its keys whose it is. Nothing here needs a network, and no holder needs another's key. Where a folder holds
+enough root keys itself, the next root is made at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +25,20 @@ from nwmctl.errors import (
 )
 from nwmctl.formats import documents
 from nwmctl.storage.content import write_atomically
-from nwmctl.trust.keyfolder import keep_root
+from nwmctl.trust.expiry import root_ends_soon
+from nwmctl.trust.keyfiles import keep_root
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.metadata import MAX_ROOT
-from nwmctl.trust.roots import IMAGE_ROLES, RootView, draft_root, finish_root, sign_root, view_root
+from nwmctl.trust.roots import (
+    ROOT_ROLES,
+    RootView,
+    draft_root,
+    finish_reference,
+    finish_root,
+    names_keys,
+    sign_root,
+    view_root,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +50,12 @@ class NextRoot:
     finished: bool
 
 
-def draft(keys: Path, out: Path) -> RootView:
-    """Write the next root of a key folder, unsigned. Raises KeyMissingError, KeyThresholdError and key errors."""
+def draft(keys: Path, out: Path, holders: KeyRole = KeyRole.ROOT, previous: Path | None = None) -> RootView:
+    """Write the next root of a key folder, unsigned: the image repository's, or (``holders``) the director's.
+    ``previous`` stands in for the folder's newest. Raises KeyMissingError, KeyThresholdError and key errors."""
     ring = load_keyring(keys)
-    data = draft_root(ring.document, _newest(ring), SystemClock().now_us())
+    before = _read(previous) if previous else _newest(ring, holders)
+    data = draft_root(ring.document, before, SystemClock().now_us(), ROOT_ROLES[holders])
     _write(out, data)
     return view_root(data)
 
@@ -63,11 +77,11 @@ def sign(
     before = _read(previous) if previous else None
     ring = load_keyring(keys)
     holders = {*view.role("root").keys, *(view_root(before).role("root").keys if before else ())}
-    own = [entry for entry in ring.document.of(KeyRole.ROOT) if entry.uri]
+    own = [entry for entry in ring.document.of(view.holders) if entry.uri]
     if not own:
         raise KeyElsewhereError(
-            f"{keys.name} holds no root key",
-            why="only a holder of a root key can sign a root",
+            f"{keys.name} holds no key of '{view.holders}'",
+            why="only a holder of such a key can sign this root",
             next="name your own key folder with --keys",
         )
     secret = unlock(ring, passphrase_env)
@@ -84,50 +98,78 @@ def finish(draft_path: Path, signatures: Sequence[Path], keys: Path, previous: P
     """
     ring = load_keyring(keys)
     data = _read(draft_path)
-    collected = [one for path in signatures for one in _signatures(path).signatures]
-    root = finish_root(data, collected, _read(previous) if previous else _newest(ring))
-    view = view_root(root)
-    _refuse_other_keys(view, ring)
-    return NextRoot(view, keep_root(ring, root, view.version), True)
-
-
-def follow(ring: KeyRing, secret: bytes | None) -> NextRoot | None:
-    """The root that a changed key folder needs: finished where its own root keys suffice, else its draft.
-
-    None where the folder's newest root names its active keys, or where it is no whole ring.
-    """
-    newest = _newest(ring)
-    if not all(ring.has(role) for role in IMAGE_ROLES.values()) or (newest and _names(view_root(newest), ring)):
-        return None
-    data = draft_root(ring.document, newest, SystemClock().now_us())
     view = view_root(data)
-    try:
-        signers = list(ring.signers(KeyRole.ROOT, secret))
-        if newest is not None:
-            before = view_root(newest).role("root")
-            signers += ring.signers_of(before.keys, before.threshold, "root", secret)
-    except KeyThresholdError:
-        path = ring.folder / f"{view.version}.root.draft.json"
-        _write(path, data)
-        return NextRoot(view, path, False)
-    root = finish_root(data, [sign_root(data, signer, newest) for signer in signers], newest)
-    return NextRoot(view, keep_root(ring, root, view.version), True)
+    collected = [one for path in signatures for one in _signatures(path).signatures]
+    before = _read(previous) if previous else _newest(ring, view.holders)
+    root, reference = finish_root(data, collected, before), finish_reference(data, collected, before)
+    _refuse_other_keys(view, ring)
+    return NextRoot(view, keep_root(ring, root, view.version, view.holders, reference), True)
+
+
+def follow(ring: KeyRing, secret: bytes | None) -> tuple[NextRoot, ...]:
+    """The roots that a changed key folder needs: each finished where its own root keys suffice, else its draft.
+
+    Nothing where the folder's newest root names its active keys, or where it is no whole ring.
+    """
+    found = []
+    for holders in ROOT_ROLES:
+        if not _pending(ring, holders):
+            continue
+        newest = _newest(ring, holders)
+        data = draft_root(ring.document, newest, SystemClock().now_us(), ROOT_ROLES[holders])
+        try:
+            found.append(_finished(ring, data, newest, secret))
+        except KeyThresholdError:
+            view = view_root(data)
+            path = ring.folder / f"{view.version}.{holders}.draft.json"
+            _write(path, data)
+            found.append(NextRoot(view, path, False))
+    return tuple(found)
+
+
+def renew(ring: KeyRing, secret: bytes | None, now_us: int) -> tuple[NextRoot, ...]:
+    """The next root in place of one that ends soon, where the folder holds enough root keys; others are left to their
+    holders. Raises what opening a key raises."""
+    found = []
+    for holders in ROOT_ROLES:
+        newest = _newest(ring, holders)
+        if newest is None or _pending(ring, holders) or not root_ends_soon(newest, now_us):
+            continue
+        with suppress(KeyThresholdError):
+            data = draft_root(ring.document, newest, now_us, ROOT_ROLES[holders])
+            found.append(_finished(ring, data, newest, secret))
+    return tuple(found)
 
 
 def names_ring(root: bytes, ring: KeyRing) -> bool:
     """Whether a root names the active keys and thresholds of a ring. Raises RootDraftError."""
-    return _names(view_root(root), ring)
+    return names_keys(view_root(root), ring.document)
 
 
-def _names(view: RootView, ring: KeyRing) -> bool:
-    return all(
-        set(view.role(name).keys) == set(ring.publics(role)) and view.role(name).threshold == ring.threshold(role)
-        for name, role in IMAGE_ROLES.items()
-    )
+def pending(ring: KeyRing) -> bool:
+    """Whether a finished root names other keys than the ring has now. Raises RootDraftError."""
+    return any(ring.roots(holders) and _pending(ring, holders) for holders in ROOT_ROLES)
+
+
+def _pending(ring: KeyRing, holders: KeyRole) -> bool:
+    newest = _newest(ring, holders)
+    whole = all(ring.has(role) for role in ROOT_ROLES[holders].values())
+    return whole and (newest is None or not names_ring(newest, ring))
+
+
+def _finished(ring: KeyRing, data: bytes, newest: bytes | None, secret: bytes | None) -> NextRoot:
+    view = view_root(data)
+    signers = list(ring.signers(view.holders, secret))
+    if newest is not None:
+        before = view_root(newest).role("root")
+        signers += ring.signers_of(before.keys, before.threshold, str(view.holders), secret)
+    signatures = [sign_root(data, signer, newest) for signer in signers]
+    root, reference = finish_root(data, signatures, newest), finish_reference(data, signatures, newest)
+    return NextRoot(view, keep_root(ring, root, view.version, view.holders, reference), True)
 
 
 def _refuse_other_keys(view: RootView, ring: KeyRing) -> None:
-    if not _names(view, ring):
+    if not names_keys(view, ring.document):
         raise RootDraftError(
             "the root does not name the active keys of this key folder",
             why="the folder has changed since the draft was made, or the draft is another folder's",
@@ -135,8 +177,8 @@ def _refuse_other_keys(view: RootView, ring: KeyRing) -> None:
         )
 
 
-def _newest(ring: KeyRing) -> bytes | None:
-    roots = ring.roots()
+def _newest(ring: KeyRing, holders: KeyRole) -> bytes | None:
+    roots = ring.roots(holders)
     return roots[-1] if roots else None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from nwmctl.app.fleets import fleet_database
 from nwmctl.app.project import read_file
 from nwmctl.domain.clock import Clock
+from nwmctl.domain.keys import KeyRole
 from nwmctl.errors import DirectorNotReadyError, MetadataSignatureError
 from nwmctl.fleet import director, manifests
 from nwmctl.formats.uptane import DirectorRoot
@@ -20,6 +21,7 @@ from nwmctl.formats.uptane_reports import Installed, decode_report
 from nwmctl.storage.database import Database, Reader
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.director import DirectorKeys, DirectorPool
+from nwmctl.trust.expiry import Expiry, root_expiry
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.vehicle_report import installed_of
 
@@ -49,22 +51,48 @@ class Signed:
 def ensure_root(
     workspace: Workspace, ring: KeyRing, clock: Clock, passphrase: bytes | None = None, finished: Path | None = None
 ) -> tuple[DirectorRoot, bool]:
-    """The director's root for the ring's keys, and whether it was made now. ``finished``: a root out of a ceremony.
+    """The director's root for the ring's keys, and whether it was made or taken over now. ``finished``: a root that
+    holders signed together, where the ring does not keep it.
 
-    Raises KeyMissingError, KeyThresholdError and what ``trust.director_root.next_root`` raises; then nothing changed.
+    Roots that the ring keeps (``nwmctl keys ceremony finish``) are taken over first; one that ends soon is followed by
+    another where the ring holds enough root keys. Raises KeyMissingError, KeyThresholdError and what
+    ``trust.director_root.next_root`` raises; then nothing changed.
     """
-    from nwmctl.trust.director_root import is_current, next_root
+    from nwmctl.app.ceremony import renew
+    from nwmctl.trust.director_root import is_current, kept_roots, next_root
 
     given = read_file(finished, "root") if finished is not None else None
+    if given is None:
+        renew(ring, passphrase, clock.now_us())
     with fleet_database(workspace) as database, database.transaction() as tx:
-        newest = director.newest_root(tx)
-        if newest is not None and given is None and is_current(newest, ring):
-            return newest, False
-        if newest is not None and given == newest.tuf:
-            return newest, False
+        newest = before = director.newest_root(tx)
+        for root in kept_roots(ring, newest) if given is None else ():
+            director.keep_root(tx, root)
+            newest = root
+        if newest is not None and (is_current(newest, ring) if given is None else given == newest.tuf):
+            return newest, newest is not before
         made = next_root(ring, newest, clock.now_us(), passphrase, given)
         director.keep_root(tx, made)
         return made, True
+
+
+def renewed_root(workspace: Workspace, ring: KeyRing, clock: Clock, passphrase: bytes | None = None) -> bool:
+    """Take over the ring's newest root where this workspace has a director; gives whether there was a newer one.
+
+    Raises as ``ensure_root``.
+    """
+    with fleet_database(workspace) as database:
+        known = director.newest_root(database.reader) is not None
+    return known and ring.has(KeyRole.DIRECTOR_ROOT) and ensure_root(workspace, ring, clock, passphrase)[1]
+
+
+def root_watched(workspace: Workspace) -> Expiry | None:
+    """When the director's root ends that this workspace serves; None where there is no director."""
+    if not workspace.database.exists():
+        return None
+    with fleet_database(workspace) as database:
+        newest = director.newest_root(database.reader)
+    return root_expiry("served: director's root", newest.tuf) if newest else None
 
 
 def first_root(workspace: Workspace) -> DirectorRoot | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nwmctl.app.ceremony import NextRoot, follow
+from nwmctl.app.ceremony import NextRoot, follow, pending
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.passphrases import unlock
 from nwmctl.app.project import read_file
@@ -30,12 +30,14 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A key folder as a person sees it. ``root`` is the newest finished version, 0 before the first."""
+    """A key folder as a person sees it. ``root`` and ``director_root`` are the newest finished versions, 0 before the
+    first."""
 
     ring: KeyRing
     root: int
+    director_root: int
     pending: bool
-    """Whether the folder's keys differ from what its newest root names: the next root is still to be finished."""
+    """Whether the folder's keys differ from what its newest roots name: a next root is still to be finished."""
     watched: tuple[Watched, ...]
 
 
@@ -45,7 +47,8 @@ class Change:
 
     ring: KeyRing
     new: tuple[KeyEntry, ...]
-    root: NextRoot | None
+    roots: tuple[NextRoot, ...]
+    """The image repository's next root, the director's, or both, where the change touches them."""
     todo: tuple[str, ...]
 
 
@@ -73,11 +76,8 @@ class NewKeys:
 
 def list_keys(folder: Path) -> Listing:
     """What a key folder holds. Raises KeyRingError, RootDraftError."""
-    from nwmctl.app.ceremony import names_ring
-
     ring = load_keyring(folder)
-    roots = ring.roots()
-    return Listing(ring, len(roots), bool(roots) and not names_ring(roots[-1], ring), watch(ring))
+    return Listing(ring, len(ring.roots()), len(ring.roots(KeyRole.DIRECTOR_ROOT)), pending(ring), watch(ring))
 
 
 def watch(ring: KeyRing) -> tuple[Watched, ...]:
@@ -87,7 +87,7 @@ def watch(ring: KeyRing) -> tuple[Watched, ...]:
 
 
 def rotate(folder: Path, role: KeyRole, platform: str, new: NewKeys, passphrase_env: str | None = None) -> Change:
-    """New keys for a role; the next root too, if this folder can sign it. Raises key errors; then nothing changed."""
+    """New keys for a role; the next roots too, if this folder can sign it. Raises key errors; then nothing changed."""
     ring = load_keyring(folder)
     secret = unlock(ring, passphrase_env)
     _refuse_half(new)
@@ -108,11 +108,13 @@ def _changed(before: KeyRing, after: KeyRing, secret: bytes | None) -> Change:
     new = tuple(entry for entry in after.document.keys if entry.public not in known)
     states = {entry.public: entry.state for entry in before.document.keys}
     touched = {e.role for e in after.document.keys if states.get(e.public) is not e.state}
-    root = follow(after, secret)
-    todo = []
-    if root is not None and not root.finished:
-        todo.append(f"have the root's holders sign {root.path.name}: `nwmctl keys ceremony sign`, then `... finish`")
-    if root is not None or KeyRole.TARGETS in touched:
+    roots = follow(after, secret)
+    todo = [
+        f"have the root's holders sign {root.path.name}: `nwmctl keys ceremony sign`, then `... finish`"
+        for root in roots
+        if not root.finished
+    ]
+    if KeyRole.TARGETS in touched or any(root.view.holders is KeyRole.ROOT for root in roots):
         todo.append("publish what is new: `nwmctl keys refresh RELEASE`")
     if touched & _PINNED:
         todo.append("put the new public keys under 'trust:' in your releases, and remove the old ones")
@@ -122,8 +124,8 @@ def _changed(before: KeyRing, after: KeyRing, secret: bytes | None) -> Change:
             "hear of a stolen one only from the repository, which then lists other bundles"
         )
     if touched & {KeyRole.DIRECTOR, KeyRole.DIRECTOR_ROOT}:
-        todo.append("the gateway's director takes the new keys over when it is started again")
-    return Change(after, new, root, tuple(todo))
+        todo.append("take the new root over: `nwmctl director root`; then start the gateway again, or `director sign`")
+    return Change(after, new, roots, tuple(todo))
 
 
 def _pem(path: str) -> str:

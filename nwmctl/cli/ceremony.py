@@ -28,12 +28,18 @@ _PreviousOption = Annotated[
 def draft(
     keys: Annotated[Path, typer.Option("--keys", help="The key folder that names all keys.")],
     out: Annotated[Path, typer.Option("--out", help="Where the draft is written.")],
+    director: Annotated[
+        bool, typer.Option("--director", help="The director's root, in place of the image repository's.")
+    ] = False,
+    previous: _PreviousOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Write the next root, unsigned, for its holders to sign."""
     from nwmctl.app.ceremony import draft
+    from nwmctl.domain.keys import KeyRole
 
-    _show(draft(keys, out), f"draft written to {out}; give the same file to every holder", json_)
+    holders = KeyRole.DIRECTOR_ROOT if director else KeyRole.ROOT
+    _show(draft(keys, out, holders, previous), f"draft written to {out}; give the same file to every holder", json_)
 
 
 @group.command("show")
@@ -78,9 +84,12 @@ def finish(
 ) -> None:
     """Put draft and signatures together; refuses fewer than the thresholds of the old and the new root."""
     from nwmctl.app.ceremony import finish
+    from nwmctl.domain.keys import KeyRole
 
     done = finish(draft, signatures, keys, previous)
-    _show(done.view, f"the root is finished and kept: {done.path}; next: `nwmctl keys refresh RELEASE`", json_)
+    director = done.view.holders is KeyRole.DIRECTOR_ROOT
+    then = "nwmctl director root" if director else "nwmctl keys refresh RELEASE"
+    _show(done.view, f"the root is finished and kept: {done.path}; next: `{then}`", json_)
 
 
 def _show(view: RootView, said: str, json_: bool) -> None:
@@ -90,6 +99,7 @@ def _show(view: RootView, said: str, json_: bool) -> None:
         emit(
             {
                 "version": view.version,
+                "holders": str(view.holders),
                 "digest": str(view.digest),
                 "expires": day(view.expires_us),
                 "roles": {role.name: {"threshold": role.threshold, "keys": list(role.keys)} for role in view.roles},
@@ -97,7 +107,7 @@ def _show(view: RootView, said: str, json_: bool) -> None:
         )
         return
     console = talk()
-    console.print(f"root version {view.version}, holds until {day(view.expires_us)}")
+    console.print(f"root version {view.version} of the holders of '{view.holders}', until {day(view.expires_us)}")
     for role in view.roles:
         console.print(f"  {role.name}: {role.threshold} of {len(role.keys)} must sign")
         for key in role.keys:

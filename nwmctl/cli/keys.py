@@ -72,6 +72,10 @@ def init(
     root_threshold: Annotated[
         int | None, typer.Option("--root-threshold", min=1, help="How many root keys must sign [2 of 3].")
     ] = None,
+    director_root_public: Annotated[
+        list[str] | None,
+        typer.Option("--director-root-public", help="The same for the director's root; repeatable."),
+    ] = None,
     safety_public: Annotated[
         list[str] | None,
         typer.Option("--safety-public", help="A safety key held elsewhere, whose policies may count; repeatable."),
@@ -90,11 +94,17 @@ def init(
     from nwmctl.app.keys import Folder, make_keys
     from nwmctl.domain.keys import KeyRole
 
-    held = {KeyRole.ROOT: root_public, KeyRole.SAFETY: safety_public, KeyRole.APPROVER: approver_public}
+    held = {
+        KeyRole.ROOT: root_public,
+        KeyRole.DIRECTOR_ROOT: director_root_public,
+        KeyRole.SAFETY: safety_public,
+        KeyRole.APPROVER: approver_public,
+    }
+    named_roots = [KeyRole.ROOT, *([KeyRole.DIRECTOR_ROOT] if director_root_public else [])]
     content = Folder(
         tuple(KeyRole(one.value) for one in role or ()),
         {role: publics for role, publics in held.items() if publics},
-        {KeyRole.ROOT: root_threshold} if root_threshold else {},
+        dict.fromkeys(named_roots, root_threshold) if root_threshold else {},
         platform,
     )
     ring = make_keys(folder, development=development, passphrase_env=passphrase_env, content=content)
@@ -116,6 +126,8 @@ def init(
         console.print("the first root is signed; next: move root-*.pem and director-root-*.pem apart, offline")
     if not ring.roots() and ring.has(KeyRole.ROOT) and ring.has(KeyRole.TARGETS):
         console.print("next: `nwmctl keys ceremony draft`, so that the root's holders can sign it")
+    if not ring.roots(KeyRole.DIRECTOR_ROOT) and ring.has(KeyRole.DIRECTOR_ROOT) and ring.has(KeyRole.DIRECTOR):
+        console.print("next: `nwmctl keys ceremony draft --director`, so that its holders can sign the director's root")
     console.print("next: put the public keys of 'model' and 'safety' under 'trust:' in your release, and make a backup")
 
 
@@ -185,8 +197,12 @@ def refresh(
 
     done = refresh(settings_of(workspace, keys, platforms), release, force=force, passphrase_env=passphrase_env)
     if json_:
-        emit({"renewed": done.renewed, "mirrors": list(done.mirrors), "expiries": watched_json(done.watched)})
+        roots = {str(root.view.holders): root.view.version for root in done.roots}
+        expiries = watched_json(done.watched)
+        emit({"renewed": done.renewed, "mirrors": list(done.mirrors), "roots": roots, "expiries": expiries})
         return
+    for root in done.roots:
+        talk().print(f"{root.view.holders} would end soon: version {root.view.version} is signed and kept")
     what = "signed anew" if done.renewed else "still good for more than half of their lives"
     talk().print(f"the repository's metadata are {what}; published now on: {', '.join(done.mirrors) or 'no mirror'}")
     print_watched(done.watched)
@@ -250,14 +266,18 @@ def approve(
 
 
 def _say(change: Change, json_: bool) -> None:
-    root = change.root
     if json_:
         emit(
             {
                 "new": {entry.public: entry.label for entry in change.new},
-                "root": {"version": root.view.version, "finished": root.finished, "path": str(root.path)}
-                if root
-                else None,
+                "roots": {
+                    str(root.view.holders): {
+                        "version": root.view.version,
+                        "finished": root.finished,
+                        "path": str(root.path),
+                    }
+                    for root in change.roots
+                },
                 "todo": list(change.todo),
             }
         )
@@ -265,8 +285,8 @@ def _say(change: Change, json_: bool) -> None:
     console = talk()
     for entry in change.new:
         console.print(f"new key of {entry.label}: {entry.public}", soft_wrap=True)
-    if root is not None:
+    for root in change.roots:
         state = "is signed and kept" if root.finished else "waits for its holders"
-        console.print(f"root version {root.view.version} {state}: {root.path}", soft_wrap=True)
+        console.print(f"{root.view.holders} version {root.view.version} {state}: {root.path}", soft_wrap=True)
     for line in change.todo:
         console.print(f"next: {line}", soft_wrap=True)

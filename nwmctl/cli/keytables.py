@@ -49,6 +49,7 @@ def listing_json(found: Listing) -> dict[str, Any]:
         "folder": str(found.ring.folder),
         "development": document.development,
         "root": found.root,
+        "director_root": found.director_root,
         "root_pending": found.pending,
         "keys": [
             {
@@ -77,6 +78,8 @@ def print_listing(found: Listing) -> None:
     for row in rows:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
         page().print(line.rstrip(), soft_wrap=True, markup=False)
-    root = f"root: version {found.root}" if found.root else "root: none finished yet"
-    page().print(f"{root}{'; the next one is still to be finished' if found.pending else ''}")
+    for name, version in (("root", found.root), ("director's root", found.director_root)):
+        page().print(f"{name}: version {version}" if version else f"{name}: none finished yet")
+    if found.pending:
+        page().print("a next root is still to be finished")
     print_watched(found.watched)

@@ -132,11 +132,15 @@ class KeyRingDocument:
 
 @dataclass(frozen=True, slots=True)
 class RootSignature:
-    """One holder's signature (hexadecimal) over the root draft whose signed part has the digest ``root``."""
+    """One holder's signature (hexadecimal) over the root draft whose signed part has the digest ``root``.
+
+    ``reference`` is the one over the same root in the reference dialect, empty for a key that it does not know.
+    """
 
     root: Digest
     key: str
     signature: str
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)

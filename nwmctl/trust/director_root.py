@@ -2,19 +2,30 @@
 
 The director has a root of its own, under keys of its own: with the image repository's root keys, each root would be
 accepted as the other's next version. The TUF dialect's root is one that the holders finished together (see ``roots``),
-or one that a folder with enough root keys signs by itself. The reference dialect's says the same (version, expiry,
-keys, thresholds) and needs signatures of its own, since other bytes are signed: where the folder lacks the keys, there
-is none, and clients of that dialect are refused until there is. Pure but for the keys that it opens.
+or one that a folder with enough root keys signs by itself. The reference dialect's says the same and has signatures of
+its own, which holders make together with the others (``reference_root``): where those are missing and the folder lacks
+the keys, there is none, and clients of that dialect are refused until there is. A key folder that keeps finished roots
+decides; the chain that vehicles already follow is only ever continued. Pure but for the keys that it opens.
 """
 
 from __future__ import annotations
 
 from nwmctl.domain.keys import KeyRole
 from nwmctl.errors import KeyElsewhereError, KeyRevokedError, KeyThresholdError, PublicKeyError, RootChainError
-from nwmctl.formats.uptane import Dialect, DirectorRoot, RoleKeys, expiry_text, key_id, root_text, sealed
+from nwmctl.formats.uptane import DirectorRoot
 from nwmctl.trust.keys import KeyRing, Signer
 from nwmctl.trust.metadata import translated
-from nwmctl.trust.roots import DIRECTOR_ROLES, RootRole, draft_root, finish_root, sign_root, view_root
+from nwmctl.trust.roots import (
+    DIRECTOR_ROLES,
+    RootRole,
+    check_chain,
+    draft_root,
+    finish_reference,
+    finish_root,
+    names_keys,
+    sign_root,
+    view_root,
+)
 
 
 def next_root(
@@ -38,13 +49,24 @@ def next_root(
     return DirectorRoot(version, tuf, _reference(tuf, ring, before, passphrase))
 
 
+def kept_roots(ring: KeyRing, newest: DirectorRoot | None) -> tuple[DirectorRoot, ...]:
+    """The finished roots of a key folder that follow ``newest``; none where its chain is another one.
+
+    Raises RootChainError, MetadataSignatureError, MetadataFormatError for a chain that does not hold together.
+    """
+    role = KeyRole.DIRECTOR_ROOT
+    roots = ring.roots(role)
+    done = newest.version if newest else 0
+    if newest is not None and roots[done - 1 : done] != (newest.tuf,):
+        return ()
+    check_chain(roots)
+    numbered = list(enumerate(roots, start=1))[done:]
+    return tuple(DirectorRoot(version, tuf, ring.reference_root(version, role)) for version, tuf in numbered)
+
+
 def is_current(root: DirectorRoot, ring: KeyRing) -> bool:
     """Whether ``root`` names exactly the keys that the ring has for the director now."""
-    view = view_root(root.tuf)
-    return all(
-        set(view.role(name).keys) == set(ring.publics(role)) and view.role(name).threshold == ring.threshold(role)
-        for name, role in DIRECTOR_ROLES.items()
-    )
+    return names_keys(view_root(root.tuf), ring.document)
 
 
 def _checked(finished: bytes, version: int, before: bytes | None, ring: KeyRing) -> bytes:
@@ -74,11 +96,7 @@ def _reference(tuf: bytes, ring: KeyRing, before: bytes | None, passphrase: byte
         signers = _signers(ring, view.role("root"), before, passphrase)
     except (KeyThresholdError, KeyElsewhereError, KeyRevokedError):
         return b""
-    roles = {name: RoleKeys(view.role(name).keys, view.role(name).threshold) for name in ("root", "targets")}
-    dialect = Dialect.REFERENCE
-    text = root_text(view.version, expiry_text(view.expires_us), roles, consistent=False)
-    data = text.encode()
-    return sealed(dialect, text, [(key_id(dialect, one.public), one.sign(data)) for one in signers]).encode()
+    return finish_reference(tuf, [sign_root(tuf, signer, before) for signer in signers], before)
 
 
 def _signers(ring: KeyRing, new: RootRole, before: bytes | None, passphrase: bytes | None) -> list[Signer]:

@@ -17,6 +17,11 @@ from nwmctl.trust.metadata import translated
 from nwmctl.trust.repository import MetadataSet
 
 _ROOT = "have the holders sign the next root: `nwmctl keys ceremony draft`, sign, finish; then `nwmctl keys refresh`"
+_DIRECTOR_ROOT = (
+    "have the holders sign the next one: `nwmctl keys ceremony draft --director`, sign, finish; then "
+    "`nwmctl director root`"
+)
+_ROOT_WARNING = timedelta(days=180)
 _LISTS = "nwmctl keys refresh RELEASE"
 _LEAF = (
     "nwmctl keys rotate release, then publish under a higher sequence: swupdate refuses bundles of an expired "
@@ -54,7 +59,7 @@ def repository_expiries(state: MetadataSet) -> tuple[Expiry, ...]:
     from tuf.api.metadata import Metadata
 
     parts = [
-        ("root", state.roots[-1], timedelta(days=180), _ROOT),
+        ("root", state.roots[-1], _ROOT_WARNING, _ROOT),
         ("targets", state.targets, timedelta(days=60), _LISTS),
         *((name, data, timedelta(days=60), _LISTS) for name, data in state.delegated.items()),
         ("snapshot", state.snapshot, timedelta(days=60), _LISTS),
@@ -73,18 +78,30 @@ def repository_expiries(state: MetadataSet) -> tuple[Expiry, ...]:
 
 
 def ring_expiries(ring: KeyRing) -> tuple[Expiry, ...]:
-    """Of a key ring: its newest root and the release certificates. Raises KeyRingError, RootDraftError."""
-    from nwmctl.trust.roots import view_root
-
+    """Of a key ring: its newest roots and the release certificates. Raises KeyRingError, RootDraftError."""
     found = []
-    roots = ring.roots()
-    if roots:
-        view = view_root(roots[-1])
-        found.append(Expiry(f"root, version {view.version}", view.expires_us, _us(timedelta(days=180)), _ROOT))
+    for holders, name in ((KeyRole.ROOT, "root"), (KeyRole.DIRECTOR_ROOT, "director's root")):
+        roots = ring.roots(holders)
+        if roots:
+            found.append(root_expiry(name, roots[-1]))
     if ring.has(KeyRole.RELEASE):
         found.append(_certificate("release certificate", ring.certificate_pem(), timedelta(days=180), _LEAF))
         found.append(_certificate("release authority", ring.ca_pem(), timedelta(days=365), _AUTHORITY))
     return tuple(found)
+
+
+def root_expiry(name: str, root: bytes) -> Expiry:
+    """Of a root. Raises RootDraftError."""
+    from nwmctl.trust.roots import view_root
+
+    view = view_root(root)
+    remedy = _ROOT if view.holders is KeyRole.ROOT else _DIRECTOR_ROOT
+    return Expiry(f"{name}, version {view.version}", view.expires_us, _us(_ROOT_WARNING), remedy)
+
+
+def root_ends_soon(root: bytes, now_us: int) -> bool:
+    """Whether it is time for the next root, keys or no keys. Raises RootDraftError."""
+    return root_expiry("", root).state(now_us) is not ExpiryState.HOLDS
 
 
 def _certificate(name: str, pem: bytes, before: timedelta, remedy: str) -> Expiry:

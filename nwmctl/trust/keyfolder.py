@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.keys import (
@@ -28,7 +27,6 @@ from nwmctl.domain.keys import (
     RoleThreshold,
 )
 from nwmctl.errors import (
-    KeyRingError,
     KeyRingExistsError,
     KeyThresholdError,
     KeyTwoRolesError,
@@ -36,11 +34,10 @@ from nwmctl.errors import (
     SignerUriError,
 )
 from nwmctl.formats import documents
+from nwmctl.trust.keyfiles import free_name, keep_root, replace_file, unwritable, write_new
 from nwmctl.trust.publics import parse_public
+from nwmctl.trust.release_keys import make_release_key, reach_release_key, release_text
 from nwmctl.trust.ring import KEYRING_NAME, KeyRing
-
-if TYPE_CHECKING:
-    from nwmctl.trust.authority import ReleaseKey
 
 _PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -97,11 +94,11 @@ def init_keys(
         ring = KeyRing(partial, KeyRingDocument(development, now_us, ()))
         for wish in wishes:
             ring = _granted(ring, wish, now_us, passphrase)
-        _write(partial / KEYRING_NAME, documents.encode(ring.document), 0o644)
-        _first_root(ring, now_us, passphrase)
+        write_new(partial / KEYRING_NAME, documents.encode(ring.document), 0o644)
+        _first_roots(ring, now_us, passphrase)
         os.replace(partial, folder)
     except OSError as problem:
-        raise _unwritable(folder, problem) from problem
+        raise unwritable(folder, problem) from problem
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return KeyRing(folder, ring.document)
@@ -115,7 +112,7 @@ def add_keys(ring: KeyRing, clock: Clock, wishes: Sequence[Wish], passphrase: by
             more = _granted(more, wish, clock.now_us(), passphrase)
         return _saved(more)
     except OSError as problem:
-        raise _unwritable(ring.folder, problem) from problem
+        raise unwritable(ring.folder, problem) from problem
 
 
 def rotate_keys(ring: KeyRing, clock: Clock, wish: Wish, passphrase: bytes | None = None) -> KeyRing:
@@ -152,22 +149,6 @@ def revoke_key(
     short = len(revoked.document.active(lost.role, lost.platform)) < ring.threshold(lost.role, lost.platform)
     wish = Wish(lost.role, lost.platform, count=int(short and not held), held=held)
     return add_keys(revoked, clock, [wish], passphrase)
-
-
-def keep_root(ring: KeyRing, root: bytes, version: int) -> Path:
-    """Keep a finished root. Raises KeyRingExistsError for a version that is kept with other bytes, KeyRingError."""
-    path = ring.root_path(version)
-    try:
-        if path.exists() and path.read_bytes() != root:
-            raise KeyRingExistsError(
-                f"version {version} of the root is kept already, with other content",
-                why="vehicles may have seen it; a root is never replaced",
-                next="draft the next version on top of it",
-            )
-        _replace(path, root)
-    except OSError as problem:
-        raise _unwritable(ring.folder, problem) from problem
-    return path
 
 
 def _granted(ring: KeyRing, wish: Wish, now_us: int, passphrase: bytes | None) -> KeyRing:
@@ -211,117 +192,35 @@ def _make(ring: KeyRing, wish: Wish, now_us: int, passphrase: bytes | None, numb
     from nwmctl.trust.authority import pem_private
     from nwmctl.trust.signers import Ed25519Signer
 
-    name = _free_name(ring.folder, f"{wish.role}-{wish.platform}" if wish.platform else str(wish.role), wish.count > 1)
+    stem = f"{wish.role}-{wish.platform}" if wish.platform else str(wish.role)
+    name = free_name(ring.folder, stem, numbered=wish.count > 1)
     signer = Ed25519Signer(Ed25519PrivateKey.generate())
-    _write(ring.folder / f"{name}.pem", pem_private(signer.key, passphrase), 0o600)
-    _write(ring.folder / f"{name}.pub", f"{signer.public}\n".encode(), 0o644)
+    write_new(ring.folder / f"{name}.pem", pem_private(signer.key, passphrase), 0o600)
+    write_new(ring.folder / f"{name}.pub", f"{signer.public}\n".encode(), 0o644)
     return KeyEntry(wish.role, f"file:{name}.pem", signer.public, platform=wish.platform)
+
+
+def _saved(ring: KeyRing) -> KeyRing:
+    replace_file(ring.folder / KEYRING_NAME, documents.encode(ring.document))
+    return ring
 
 
 def _granted_release(
     ring: KeyRing, wish: Wish, known: Mapping[str, KeyEntry], now_us: int, passphrase: bytes | None
 ) -> KeyRing:
-    """Release keys made here, or behind URIs: each gets a certificate of the ring's authority."""
-    from nwmctl.trust.authority import new_rsa_key, pem_private, release_key, release_public
-
     if wish.held:
         raise SignerUriError(
             "a release key that is held elsewhere cannot sign here",
             why="one process judges the papers and signs at once; it must reach the key",
             next="give the URI of the device or service that holds it (--uri) with its public part (--public)",
         )
-    entries = []
-    for _ in range(wish.count):
-        key, name = new_rsa_key(), _free_name(ring.folder, "release", False)
-        # The certificate first: it needs the authority's key, and without that nothing is written.
-        entry = _certified(ring, f"file:{name}.pem", key.public_key(), name, now_us, passphrase)
-        _write(ring.folder / f"{name}.pem", pem_private(key, passphrase), 0o600)
-        entries.append(entry)
-    for uri, pem in wish.reached:
-        public = release_key(pem.encode())
-        if (text := release_public(public)) in known:
+    for _, pem in wish.reached:
+        if (text := release_text(pem)) in known:
             raise _two_roles(text, known[text], wish)
-        entries.append(_certified(ring, uri, public, _free_name(ring.folder, "release", False), now_us, passphrase))
+    entries = [make_release_key(ring.folder, now_us, passphrase) for _ in range(wish.count)]
+    entries += [reach_release_key(ring.folder, uri, pem, now_us, passphrase) for uri, pem in wish.reached]
     document = replace(ring.document, keys=(*ring.document.keys, *entries))
     return KeyRing(ring.folder, _with_threshold(document, wish))
-
-
-def _certified(
-    ring: KeyRing, uri: str, public: ReleaseKey, name: str, now_us: int, passphrase: bytes | None
-) -> KeyEntry:
-    """A certificate for a release key by the ring's authority, made with the first one and kept: vehicles carry it."""
-    from nwmctl.trust.authority import issue_leaf, make_ca, pem_private, release_public
-    from nwmctl.trust.signers import RsaSigner, load_signer
-
-    folder = ring.folder
-    if not (folder / "release-ca.crt").exists():
-        ca_key, ca_pem = make_ca(now_us)
-        _write(folder / "release-ca.pem", pem_private(ca_key, passphrase), 0o600)
-        _write(folder / "release-ca.crt", ca_pem, 0o644)
-    else:
-        authority = load_signer("file:release-ca.pem", passphrase, base=folder)
-        if not isinstance(authority, RsaSigner):
-            raise KeyRingError(
-                "the release authority's key is no RSA key",
-                why="'release-ca.pem' holds a key of another kind",
-                next="restore the key folder from its backup",
-            )
-        ca_key, ca_pem = authority.key, (folder / "release-ca.crt").read_bytes()
-    text = release_public(public)
-    _write(folder / f"{name}.crt", issue_leaf(ca_key, ca_pem, public, now_us), 0o644)
-    _write(folder / f"{name}.pub", f"{text}\n".encode(), 0o644)
-    return KeyEntry(KeyRole.RELEASE, uri, text, f"{name}.crt", "release-ca.crt")
-
-
-def _free_name(folder: Path, stem: str, numbered: bool) -> str:
-    # A key behind a URI has no private file here, but a public one.
-    def taken(name: str) -> bool:
-        return any((folder / f"{name}.{kind}").exists() for kind in ("pem", "pub"))
-
-    if not numbered and not taken(stem):
-        return stem
-    number = 1 if numbered else 2
-    while taken(f"{stem}-{number}"):
-        number += 1
-    return f"{stem}-{number}"
-
-
-def _first_root(ring: KeyRing, now_us: int, passphrase: bytes | None) -> None:
-    from nwmctl.trust.roots import IMAGE_ROLES, draft_root, finish_root, sign_root
-
-    if not all(ring.has(role) for role in IMAGE_ROLES.values()):
-        return
-    if sum(bool(entry.uri) for entry in ring.document.active(KeyRole.ROOT)) < ring.threshold(KeyRole.ROOT):
-        return
-    draft = draft_root(ring.document, None, now_us)
-    signatures = [sign_root(draft, signer) for signer in ring.signers(KeyRole.ROOT, passphrase)]
-    keep_root(ring, finish_root(draft, signatures), 1)
-
-
-def _saved(ring: KeyRing) -> KeyRing:
-    _replace(ring.folder / KEYRING_NAME, documents.encode(ring.document))
-    return ring
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    hidden = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        _write(hidden, data, 0o644)
-        os.replace(hidden, path)
-    finally:
-        hidden.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _two_roles(public: str, known: KeyEntry, wish: Wish) -> KeyTwoRolesError:
@@ -332,9 +231,14 @@ def _two_roles(public: str, known: KeyEntry, wish: Wish) -> KeyTwoRolesError:
     )
 
 
-def _unwritable(folder: Path, problem: OSError) -> KeyRingError:
-    return KeyRingError(
-        f"the key folder '{folder.name}' cannot be written",
-        why=str(problem.strerror or problem),
-        next="choose a folder that you may write to",
-    )
+def _first_roots(ring: KeyRing, now_us: int, passphrase: bytes | None) -> None:
+    """The first root of both repositories, where enough of the root keys are here."""
+    from nwmctl.trust.roots import ROOT_ROLES, draft_root, finish_reference, finish_root, sign_root
+
+    for role, roles in ROOT_ROLES.items():
+        here = sum(bool(entry.uri) for entry in ring.document.active(role))
+        if not all(ring.has(one) for one in roles.values()) or here < ring.threshold(role):
+            continue
+        draft = draft_root(ring.document, None, now_us, roles)
+        signatures = [sign_root(draft, signer) for signer in ring.signers(role, passphrase)]
+        keep_root(ring, finish_root(draft, signatures), 1, role, finish_reference(draft, signatures))

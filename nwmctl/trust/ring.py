@@ -1,9 +1,9 @@
 """A key folder, read: which keys it names, how many must sign, and how to open one.
 
-A folder holds ``keyring.json``, public parts, certificates, the finished root metadata (``N.root.json``) and the
-private keys that belong here; others' keys are named by their public part alone. Reading the list opens no private
-key; opening one demands a folder and a file that nobody else may read. Revoked keys are never opened. Writes nothing,
-see ``keyfolder``.
+A folder holds ``keyring.json``, public parts, certificates, the finished root metadata (``N.root.json``, and the
+director's as ``N.director-root.json``) and the private keys that belong here; others' keys are named by their public
+part alone. Reading the list opens no private key; opening one demands a folder and a file that nobody else may read.
+Revoked keys are never opened. Writes nothing, see ``keyfolder``.
 """
 
 from __future__ import annotations
@@ -136,16 +136,26 @@ class KeyRing:
         """The certificate of the release authority, which vehicles carry. Raises KeyMissingError, KeyRingError."""
         return read_small(self.folder / self.entry(KeyRole.RELEASE).authority)
 
-    def roots(self) -> tuple[bytes, ...]:
-        """The finished root metadata from version 1 on; empty where no ceremony was finished yet."""
+    def roots(self, role: KeyRole = KeyRole.ROOT) -> tuple[bytes, ...]:
+        """The finished root metadata from version 1 on, of the image repository or (``role``) of the director; empty
+        where no ceremony was finished yet. Raises KeyRingError."""
         found: list[bytes] = []
-        while len(found) < MAX_ROOTS and (path := self.root_path(len(found) + 1)).exists():
+        while len(found) < MAX_ROOTS and (path := self.root_path(len(found) + 1, role)).exists():
             found.append(read_root(path))
         return tuple(found)
 
-    def root_path(self, version: int) -> Path:
+    def root_path(self, version: int, role: KeyRole = KeyRole.ROOT) -> Path:
         """Where a finished root is kept."""
-        return self.folder / f"{version}.root.json"
+        return self.folder / f"{version}.{role}.json"
+
+    def reference_root(self, version: int, role: KeyRole = KeyRole.ROOT) -> bytes:
+        """The same root in the reference dialect; empty where its holders have not signed one. Raises KeyRingError."""
+        path = self.reference_path(version, role)
+        return read_root(path) if path.exists() else b""
+
+    def reference_path(self, version: int, role: KeyRole = KeyRole.ROOT) -> Path:
+        """Where that is kept."""
+        return self.folder / f"{version}.{role}.reference.json"
 
 
 _NEXT_ROOT = (

@@ -3,7 +3,8 @@
 A root says which keys the other roles have. Its holders may sit at separate machines that are never connected: what
 travels is the draft (the unsigned root) and, from each holder, one signature that names the draft's digest. A finished
 root that follows another carries signatures by the thresholds of the old and of the new root keys, so whoever trusts
-the old one can follow. Pure: bytes in, bytes out; keys are opened by the caller, the time is an argument.
+the old one can follow. A holder signs each root in both dialects (``reference_root``). Pure: bytes in, bytes out; keys
+are opened by the caller, the time is an argument.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.keys import KeyRingDocument, KeyRole, RootSignature
 from nwmctl.errors import KeyMissingError, KeyThresholdError, RootChainError, RootDraftError, UntrustedSignatureError
 from nwmctl.trust.metadata import MAX_ROOT, moment, translated
-from nwmctl.trust.publics import verify_signature
+from nwmctl.trust.publics import ED25519, verify_signature
+from nwmctl.trust.reference_root import is_director, reference_file, reference_text, role_keys
 from nwmctl.trust.signers import Signer
 from nwmctl.trust.tuf_signer import key_text, tuf_key
 
@@ -39,6 +41,11 @@ DIRECTOR_ROLES: Mapping[str, KeyRole] = {
     "timestamp": KeyRole.DIRECTOR,
 }
 """The same for the director, which publishes targets alone."""
+ROOT_ROLES: Mapping[KeyRole, Mapping[str, KeyRole]] = {
+    KeyRole.ROOT: IMAGE_ROLES,
+    KeyRole.DIRECTOR_ROOT: DIRECTOR_ROLES,
+}
+"""Whose root it is -> its roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +59,14 @@ class RootRole:
 
 @dataclass(frozen=True, slots=True)
 class RootView:
-    """What a root says, for the eyes of whoever signs it. ``digest`` is what a holder compares with the others."""
+    """What a root says, for the eyes of whoever signs it. ``digest`` is what a holder compares with the others;
+    ``holders`` the role that signs it: ``root`` for the image repository's, ``director-root`` for the director's."""
 
     version: int
     expires_us: int
     digest: Digest
     roles: tuple[RootRole, ...]
+    holders: KeyRole
 
     def role(self, name: str) -> RootRole:
         """One role."""
@@ -105,7 +114,17 @@ def view_root(data: bytes) -> RootView:
             for name, role in sorted(root.signed.roles.items())
         )
         expires_us = int(root.signed.expires.timestamp() * 1_000_000)
-    return RootView(root.signed.version, expires_us, digest_bytes(root.signed_bytes), roles)
+        holders = KeyRole.DIRECTOR_ROOT if is_director(root.signed) else KeyRole.ROOT
+    return RootView(root.signed.version, expires_us, digest_bytes(root.signed_bytes), roles, holders)
+
+
+def names_keys(view: RootView, document: KeyRingDocument) -> bool:
+    """Whether a root names exactly the active keys and the thresholds of a key ring."""
+    return all(
+        set(view.role(name).keys) == {entry.public for entry in document.active(role)}
+        and view.role(name).threshold == document.threshold(role)
+        for name, role in ROOT_ROLES[view.holders].items()
+    )
 
 
 def sign_root(draft: bytes, signer: Signer, previous: bytes | None = None) -> RootSignature:
@@ -119,7 +138,10 @@ def sign_root(draft: bytes, signer: Signer, previous: bytes | None = None) -> Ro
             why=f"{signer.public} is not among its {len(view.role('root').keys)} root keys",
             next="use your root key; one that this draft replaces needs the root before it (--previous)",
         )
-    return RootSignature(view.digest, signer.public, signer.sign(_parse(draft).signed_bytes).hex())
+    root = _parse(draft)
+    text = reference_text(root.signed) if signer.public.startswith(f"{ED25519}:") else None
+    reference = signer.sign(text.encode()).hex() if text is not None else ""
+    return RootSignature(view.digest, signer.public, signer.sign(root.signed_bytes).hex(), reference)
 
 
 def finish_root(draft: bytes, signatures: Iterable[RootSignature], previous: bytes | None = None) -> bytes:
@@ -137,10 +159,16 @@ def finish_root(draft: bytes, signatures: Iterable[RootSignature], previous: byt
             why="each root follows the one before it, without a gap",
             next="draft it again on top of the newest root (--previous, or the key folder's own)",
         )
+    if before is not None and before.holders is not view.holders:
+        raise RootChainError(
+            f"a root of '{view.holders}' does not follow one of '{before.holders}'",
+            why="image repository and director have roots of their own",
+            next="name the key folder whose root was drafted",
+        )
     holders = set(view.role("root").keys) | set(before.role("root").keys if before else ())
     good: dict[str, bytes] = {}
     for one in signatures:
-        good[one.key] = _checked(one, view, holders, root.signed_bytes)
+        good[one.key] = _checked(one, one.signature, view, holders, root.signed_bytes)
     _demand(view.role("root"), good, "new" if before else "")
     if before is not None:
         _demand(before.role("root"), good, "previous")
@@ -149,6 +177,23 @@ def finish_root(draft: bytes, signatures: Iterable[RootSignature], previous: byt
         keyid = tuf_key(public).keyid
         root.signatures[keyid] = Signature(keyid, good[public].hex())
     return root.to_bytes()
+
+
+def finish_reference(draft: bytes, signatures: Iterable[RootSignature], previous: bytes | None = None) -> bytes:
+    """The same root in the reference dialect; empty where that has none or too few have signed it.
+
+    Raises RootDraftError, UntrustedSignatureError.
+    """
+    root, view = _parse(draft).signed, view_root(draft)
+    demanded = [role_keys(root, "root")]
+    if previous is not None:
+        demanded.append(role_keys(_parse(previous).signed, "root"))
+    text = reference_text(root)
+    if text is None:
+        return b""
+    holders = {key for role in demanded for key in role.keys}
+    good = {one.key: _checked(one, one.reference, view, holders, text.encode()) for one in signatures if one.reference}
+    return reference_file(root, good, demanded)
 
 
 def check_chain(roots: Iterable[bytes]) -> None:
@@ -172,7 +217,7 @@ def check_chain(roots: Iterable[bytes]) -> None:
         before = root
 
 
-def _checked(one: RootSignature, view: RootView, holders: set[str], signed: bytes) -> bytes:
+def _checked(one: RootSignature, text: str, view: RootView, holders: set[str], signed: bytes) -> bytes:
     if one.root != view.digest:
         raise RootDraftError(
             "a signature belongs to another draft",
@@ -180,7 +225,7 @@ def _checked(one: RootSignature, view: RootView, holders: set[str], signed: byte
             next="collect signatures of this draft; if the draft was changed, everybody signs it again",
         )
     try:
-        signature = bytes.fromhex(one.signature)
+        signature = bytes.fromhex(text)
     except ValueError as problem:
         raise RootDraftError(
             "a signature cannot be read", why=str(problem), next="have its holder sign the draft again"

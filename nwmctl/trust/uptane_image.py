@@ -5,8 +5,9 @@ ids of each bundle in place of our own description. That dialect has no hash bin
 into its one list, whose version is the sum of theirs. Every file has its version in its name: which of them count is
 said by the other dialect's timestamp, so that one file makes a release exist in both.
 
-Roots were signed by people who may be far away: those that were made before are kept; a new one needs their keys here.
-Where that, or an ed25519 key, is missing, there are no files and a reason. Pure but for the keys that it opens.
+Roots were signed by people who may be far away, in both dialects at once: the key folder keeps both. One that lacks the
+second needs their keys here. Where that, or an ed25519 key, is missing, there are no files and a reason. Pure but for
+the key folder.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nwmctl.errors import KeyElsewhereError, KeyRevokedError, KeyThresholdError
-from nwmctl.formats.uptane import Dialect, RoleKeys, expiry_text, key_id, root_text, sealed
+from nwmctl.formats.uptane import Dialect, RoleKeys, expiry_text, key_id, sealed
 from nwmctl.formats.uptane_image import Delegation, ImageFile, ImageList, image_text, snapshot_text, timestamp_text
 from nwmctl.trust.delegations import BIN_PREFIX, PREFIX, platform_of
 from nwmctl.trust.keys import KeyRing
 from nwmctl.trust.metadata import Fetch, listed, translated
+from nwmctl.trust.reference_root import reference_text, role_keys
 from nwmctl.trust.repository import MetadataSet
 from nwmctl.trust.tuf_signer import key_text
 from nwmctl.trust.uptane_client import hardware_ids
@@ -74,7 +76,7 @@ def reference_image(state: MetadataSet, ring: KeyRing, kept: Fetch, passphrase: 
         return ReferenceImage(why_not=f"that dialect knows ed25519 keys only, and there are {', '.join(strangers)}")
     maker = _Maker(ring, passphrase)
     try:
-        files = _roots(roots, maker, kept)
+        files = _roots(state.roots, maker, kept)
     except (KeyThresholdError, KeyElsewhereError, KeyRevokedError) as problem:
         return ReferenceImage(why_not=f"its root needs signatures by the root keys: {problem.what}")
     newest = roots[-1].signed
@@ -83,23 +85,29 @@ def reference_image(state: MetadataSet, ring: KeyRing, kept: Fetch, passphrase: 
         files[_path(value.version, name)] = maker.seal(image_text(value), keys, name)
         versions[f"{name}.json"] = value.version
     text = snapshot_text(snapshot.version, _expiry(snapshot), versions)
-    data = maker.seal(text, _role(newest, "snapshot"), "snapshot")
+    data = maker.seal(text, role_keys(newest, "snapshot"), "snapshot")
     files[_path(snapshot.version, "snapshot")] = data
     text = timestamp_text(timestamp.version, _expiry(timestamp), snapshot.version, data)
-    files[_path(timestamp.version, "timestamp")] = maker.seal(text, _role(newest, "timestamp"), "timestamp")
+    files[_path(timestamp.version, "timestamp")] = maker.seal(text, role_keys(newest, "timestamp"), "timestamp")
     return ReferenceImage(files)
 
 
-def _roots(roots: Sequence[Metadata[Root]], maker: _Maker, kept: Fetch) -> dict[str, bytes]:
+def _roots(roots: Sequence[bytes], maker: _Maker, kept: Fetch) -> dict[str, bytes]:
+    from tuf.api.metadata import Metadata, Root
+
     files: dict[str, bytes] = {}
     before: RoleKeys | None = None
-    for metadata in roots:
-        root = metadata.signed
-        path, keys = _path(root.version, "root"), _role(root, "root")
+    signed = maker.ring.roots()
+    for raw in roots:
+        with translated():
+            root = Metadata[Root].from_bytes(raw).signed
+        path, keys = _path(root.version, "root"), role_keys(root, "root")
         data = kept(path)
-        if data is None:
-            roles = {name: _role(root, name) for name in sorted(root.roles)}
-            text = root_text(root.version, _expiry(root), roles, consistent=True)
+        if data is None and signed[root.version - 1 : root.version] == (raw,):
+            data = maker.ring.reference_root(root.version)
+        if not data:
+            text = reference_text(root)
+            assert text is not None  # all keys are of the one kind
             data = maker.seal(text, keys, "root", *([before] if before else []))
         files[path], before = data, keys
     return files
@@ -121,7 +129,7 @@ def _lists(
         value = ImageList(sum(part.version for part in parts), min(_expiry(part) for part in parts), files)
         made.append((name, value, keys))
     value = ImageList(top.signed.version, _expiry(top.signed), _files(top.signed), tuple(delegations))
-    return [*made, ("targets", value, _role(root, "targets"))]
+    return [*made, ("targets", value, role_keys(root, "targets"))]
 
 
 def _is_bin(name: str, prefix: str) -> bool:
@@ -140,11 +148,6 @@ def _keys(metadata: Metadata[Any]) -> Mapping[str, Any]:
     signed = metadata.signed
     found: Mapping[str, Any] = signed.keys if hasattr(signed, "keys") else getattr(signed.delegations, "keys", {})
     return found
-
-
-def _role(root: Root, name: str) -> RoleKeys:
-    role = root.roles[name]
-    return RoleKeys(tuple(key_text(root.keys[keyid]) for keyid in role.keyids), role.threshold)
 
 
 def _expiry(signed: Any) -> str:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from nwmctl.app import doctor, keychanges, renewal
 from nwmctl.app.clock import SystemClock
+from nwmctl.app.director import ensure_root
+from nwmctl.app.fleets import fleet_database
 from nwmctl.app.keys import Folder, make_keys
 from nwmctl.app.settings import Settings, load_settings
 from nwmctl.cli.app import app
@@ -76,7 +78,7 @@ def test_a_ceremony_on_separate_machines(tmp_path: Path) -> None:
 
     # The timestamp key is replaced; the holders, asked again, sign the next root on top of the first.
     change = json.loads(nwmctl("keys", "rotate", "timestamp", "--keys", keys, "--json"))
-    assert change["root"] == {"version": 2, "finished": False, "path": str(keys / "2.root.draft.json")}
+    assert change["roots"] == {"root": {"version": 2, "finished": False, "path": str(keys / "2.root.draft.json")}}
     assert "holders sign" in change["todo"][0]
     assert json.loads(nwmctl("keys", "list", "--keys", keys, "--json"))["root_pending"]
     for holder in holders[:2]:
@@ -112,9 +114,9 @@ def test_a_rotation_is_followed_by_vehicles_with_an_older_root(ring: KeyRing, ro
     old = TrustedState(first.state.roots[0])
     seen = refresh(old, mirror.fetch, clock.us).state
     change = keychanges.rotate(ring.folder, role, "", keychanges.NewKeys())
-    assert change.root is not None
-    assert change.root.finished
-    assert change.root.view == view_root(load_keyring(ring.folder).roots()[1])
+    (root,) = change.roots
+    assert root.finished
+    assert root.view == view_root(load_keyring(ring.folder).roots()[1])
     assert len(change.new) == (3 if role is KeyRole.ROOT else 1)
     mirror.publish(add_targets(first.state, [bundle()], change.ring, clock))
     for known in (old, seen):
@@ -124,16 +126,16 @@ def test_a_rotation_is_followed_by_vehicles_with_an_older_root(ring: KeyRing, ro
 def test_a_lost_key_is_out_of_the_next_root(ring: KeyRing) -> None:
     lost = ring.public(KeyRole.TIMESTAMP)
     change = keychanges.revoke(ring.folder, lost)
-    assert change.root is not None
-    assert change.root.finished
-    assert lost not in change.root.view.role("timestamp").keys
+    (root,) = change.roots
+    assert root.finished
+    assert lost not in root.view.role("timestamp").keys
     states = {entry.public: entry.state for entry in load_keyring(ring.folder).document.keys}
     assert states[lost] is KeyState.REVOKED
 
 
 def test_a_platforms_key_needs_no_root(ring: KeyRing) -> None:
     change = keychanges.rotate(ring.folder, KeyRole.TARGETS, "virtual", keychanges.NewKeys(count=2, threshold=2))
-    assert change.root is None
+    assert change.roots == ()
     assert [entry.label for entry in change.new] == ["targets/virtual"] * 2
     assert len(load_keyring(ring.folder).roots()) == 1
 
@@ -197,6 +199,43 @@ def test_new_keys_are_taken_over_by_a_refresh(settings: Settings, files: Project
     keychanges.rotate(ring.folder, KeyRole.TIMESTAMP, "", keychanges.NewKeys())
     assert renewal.refresh(settings, files.release).renewed
     assert (settings.workspace / "mirrors" / "local" / "metadata" / "2.root.json").exists()
+
+
+def test_a_restored_backup_is_published_above_what_vehicles_have_seen(
+    settings: Settings, files: ProjectFiles, ring: KeyRing
+) -> None:
+    """The workspace lost its last weeks; its vehicles have not, and say so in their reports."""
+    publish(settings, ring, real_now())
+    served = settings.workspace / "mirrors" / "local" / "metadata"
+    assert not renewal.refresh(settings, files.release).renewed
+    seen = {"timestamp": 41, "snapshot": 40, "targets": 39, "platform-virtual": 38}
+    with fleet_database(settings.open()) as database, database.transaction() as tx:
+        for role, number in seen.items():
+            tx.execute("INSERT INTO reported_metadata (role, version) VALUES (:role, :n)", role=role, n=number)
+    assert renewal.refresh(settings, files.release).renewed
+    assert not renewal.refresh(settings, files.release).renewed, "once is enough"
+    assert version(served / "timestamp.json") == 42
+    assert version(served / "41.snapshot.json") == 41
+    assert version(served / "40.targets.json") == 40
+    assert version(served / "39.platform-virtual.json") == 39
+
+
+def test_roots_that_end_soon_are_renewed_where_their_keys_are(tmp_path: Path, files: ProjectFiles) -> None:
+    then = FixedClock(real_now().us - 1700 * DAY)
+    roles = [*TUF, KeyRole.DIRECTOR_ROOT, KeyRole.DIRECTOR]
+    ring = init_keys(tmp_path / "ring", then, roles, development=True, platforms=["virtual"])
+    settings = load_settings(tmp_path / "w", keys=ring.folder, environment={"HOME": str(tmp_path / "home")})
+    ensure_root(settings.open(), ring, then)
+    publish(settings, ring, FixedClock(real_now().us))
+    done = renewal.refresh(settings, files.release)
+    assert {root.view.holders: root.view.version for root in done.roots} == {
+        KeyRole.ROOT: 2,
+        KeyRole.DIRECTOR_ROOT: 2,
+    }
+    assert (settings.workspace / "mirrors" / "local" / "metadata" / "2.root.json").exists()
+    assert ensure_root(settings.open(), load_keyring(ring.folder), SystemClock())[0].version == 2
+    assert not renewal.refresh(settings, files.release).roots
+    assert {str(watched.state) for watched in done.watched} == {str(ExpiryState.HOLDS)}
 
 
 def test_another_ring_renews_nothing(settings: Settings, files: ProjectFiles, ring: KeyRing, tmp_path: Path) -> None:

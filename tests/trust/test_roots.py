@@ -22,7 +22,8 @@ from nwmctl.errors import (
     UntrustedSignatureError,
 )
 from nwmctl.trust.client import TrustedState, refresh
-from nwmctl.trust.keyfolder import Wish, add_keys, keep_root, revoke_key, rotate_keys
+from nwmctl.trust.keyfiles import keep_root
+from nwmctl.trust.keyfolder import Wish, add_keys, revoke_key, rotate_keys
 from nwmctl.trust.keys import KeyRing, init_keys
 from nwmctl.trust.repository import add_targets, create_repository
 from nwmctl.trust.roots import check_chain, draft_root, finish_root, sign_root, view_root

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nwmctl.domain.keys import KeyRole
-from nwmctl.trust.keyfolder import Wish, keep_root, revoke_key
+from nwmctl.trust.keyfiles import keep_root
+from nwmctl.trust.keyfolder import Wish, revoke_key
 from nwmctl.trust.keyfolder import rotate_keys as rotate_in_folder
 from nwmctl.trust.keys import KeyRing, init_keys
 from nwmctl.trust.repository import Publication, add_targets, create_repository, rotate_keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def test_roots_that_were_signed_before_need_no_root_key(ring: KeyRing, tmp_path:
     made = reference_image(state, ring, lambda _: None)
     online = KeyRing(ring.folder, _without_private(ring, KeyRole.ROOT))
     assert reference_image(state, online, made.files.get) == made
+    # A ceremony's holders have signed the root in this dialect too, and the key folder keeps it.
+    assert reference_image(state, online, lambda _: None) == made
+    alone = tmp_path / "older"
+    shutil.copytree(ring.folder, alone)
+    (alone / "1.root.reference.json").unlink()
+    online = KeyRing(alone, online.document)
     missing = reference_image(state, online, lambda _: None)
     assert not missing.files
     assert "root" in missing.why_not
