@@ -101,8 +101,16 @@ class MetadataSignatureError(VerificationError):
     """Repository metadata is not signed by the keys that the root names."""
 
 
+class MetadataForeignKeyError(MetadataSignatureError):
+    """Repository metadata is signed, and by none of the keys that the root names: replaced ones, or a stranger's."""
+
+
 class MetadataRollbackError(VerificationError):
     """Repository metadata is older than what was seen before."""
+
+
+class OrderRollbackError(MetadataRollbackError):
+    """The director's answer to a vehicle is older than one that it has seen."""
 
 
 class MetadataExpiredError(VerificationError):

@@ -20,6 +20,7 @@ from nwmctl.errors import (
     BundleNotListedError,
     DelegationScopeError,
     MetadataFastForwardError,
+    MetadataForeignKeyError,
     MetadataFrozenError,
     MetadataMixedError,
     MetadataTooLongError,
@@ -180,9 +181,10 @@ def refresh(
     """Verify the repository's newest metadata on top of ``state``.
 
     ``learned`` is told as soon as a newer root is believed: a key that was revoked stays revoked for who keeps it,
-    whatever becomes of the rest. Raises MetadataSignatureError, MetadataRollbackError, MetadataMixedError,
-    MetadataExpiredError (MetadataFrozenError for the timestamp), MetadataFastForwardError, MetadataTooLongError,
-    MetadataHashError, MetadataFormatError, and what ``fetch`` raises.
+    whatever becomes of the rest. Raises MetadataSignatureError (MetadataForeignKeyError for a timestamp under keys that
+    the root does not name), MetadataRollbackError, MetadataMixedError, MetadataExpiredError (MetadataFrozenError for
+    the timestamp), MetadataFastForwardError, MetadataTooLongError, MetadataHashError, MetadataFormatError, and what
+    ``fetch`` raises.
     """
     from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
     from tuf.ngclient.config import EnvelopeType
@@ -216,7 +218,12 @@ def _follow_roots(trusted: TrustedMetadataSet, root: bytes, fetch: Fetch) -> byt
 
 
 def _timestamp(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:
-    from tuf.api.exceptions import EqualVersionNumberError, ExpiredMetadataError, RepositoryError
+    from tuf.api.exceptions import (
+        EqualVersionNumberError,
+        ExpiredMetadataError,
+        RepositoryError,
+        UnsignedMetadataError,
+    )
 
     if kept is not None:
         # An expired or re-keyed old timestamp is no error; what loads still guards against older versions.
@@ -229,6 +236,9 @@ def _timestamp(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) ->
             trusted.update_timestamp(data)
         except EqualVersionNumberError:
             data = kept if kept is not None else data
+        except UnsignedMetadataError as problem:
+            _refuse_strangers(trusted, data, str(problem))
+            raise
         except ExpiredMetadataError:
             if "timestamp" not in trusted:  # the root has expired, not the timestamp
                 raise
@@ -238,6 +248,19 @@ def _timestamp(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) ->
         _check_leap("timestamp", before.version if before else 0, after.version)
         _check_leap("snapshot", before.snapshot_meta.version if before else 0, after.snapshot_meta.version)
     return data
+
+
+def _refuse_strangers(trusted: TrustedMetadataSet, data: bytes, said: str) -> None:
+    """Tell a timestamp whose bytes were changed from one that others have signed, or that replaced keys have."""
+    from tuf.api.metadata import Metadata
+
+    signers = Metadata.from_bytes(data).signatures
+    if signers and signers.keys().isdisjoint(trusted.root.roles["timestamp"].keyids):
+        raise MetadataForeignKeyError(
+            "the repository's timestamp is signed by keys that its root does not name",
+            why=f"{said}; the keys were replaced, or never were this repository's",
+            next="ask another mirror: this one replays what a replaced key has signed, or is another repository's",
+        )
 
 
 def _snapshot(trusted: TrustedMetadataSet, kept: bytes | None, fetch: Fetch) -> bytes:

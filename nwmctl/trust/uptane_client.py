@@ -25,10 +25,10 @@ from nwmctl.errors import (
     HashDisagreesError,
     LengthDisagreesError,
     MetadataExpiredError,
-    MetadataRollbackError,
     NotCanonicalError,
     NotDirectedError,
     NwmError,
+    OrderRollbackError,
     SequenceDisagreesError,
     VerificationError,
 )
@@ -123,7 +123,7 @@ def refresh_director(state: DirectorState, fetch: Fetch, now_us: int) -> Verifie
     """Verify the director's newest metadata on top of ``state``.
 
     ``fetch`` gets ``N.root.json`` (None where there is none) and ``targets.json``. Raises MetadataSignatureError,
-    MetadataRollbackError, MetadataExpiredError, MetadataFormatError, and what ``fetch`` raises.
+    OrderRollbackError, MetadataExpiredError, MetadataFormatError, and what ``fetch`` raises.
     """
     from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
     from tuf.ngclient.config import EnvelopeType
@@ -219,7 +219,7 @@ def _refuse_older(trusted: TrustedMetadataSet, kept: bytes | None, new: Targets)
     except VerificationError:
         return
     if new.version < before:
-        raise MetadataRollbackError(
+        raise OrderRollbackError(
             "the director's metadata are older than what was seen before",
             why=f"they have version {new.version}, this vehicle has seen {before}",
             next="ask again; whoever answered may be replaying old metadata",

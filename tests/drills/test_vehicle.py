@@ -65,8 +65,7 @@ def test_a_client_that_refuses_everything_proves_nothing(grounds: Grounds, tmp_p
 def test_every_listed_attack_of_the_catalogue_has_a_class_and_a_name_of_its_own() -> None:
     names = [attack.name for attack in ATTACKS]
     assert len(set(names)) == len(names)
-    shared = {"old-order", "fast-forward-recovery"}  # the same refusal as rollback and as tampered metadata
-    classes = [attack.refusal for attack in ATTACKS if attack.name not in shared]
+    classes = [attack.refusal for attack in ATTACKS]
     assert len(set(classes)) == len(classes)
     assert all(Client.VEHICLE not in attack.apart for attack in ATTACKS)
 

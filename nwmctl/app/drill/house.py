@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,7 @@ def make_house(folder: Path, car: Car, clock: Clock) -> House:
     current = _after(factory, add_targets(factory.state, [bundles[CURRENT].listed], ring, clock))
     newer = _after(current, add_targets(current.state, [bundles[NEWER].listed], ring, clock))
 
+    @cache
     def rotated() -> Publication:
         roles = [KeyRole.ROOT, KeyRole.TARGETS, KeyRole.SNAPSHOT, KeyRole.TIMESTAMP]
         new = init_keys(folder / "rotated", clock, roles, development=True, platforms=(PLATFORM,))

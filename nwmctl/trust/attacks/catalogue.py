@@ -101,7 +101,7 @@ ATTACKS: tuple[Attack, ...] = (
         "fast-forward-recovery", "Fast-forward, then the key is replaced", Holds.TIMESTAMP_KEY,
         "signs a version as high as the vehicle goes along with, and after the rotation serves it again",
         "what a replaced key has signed counts no more, neither as a floor nor as news",
-        "stays locked out although the owner has replaced the stolen key", errors.MetadataSignatureError,
+        "stays locked out although the owner has replaced the stolen key", errors.MetadataForeignKeyError,
         staging.fast_forward_then_rotation, _UNREAD,
     ),
     Attack(
@@ -152,7 +152,7 @@ ATTACKS: tuple[Attack, ...] = (
         "old-order", "An order that was taken back", Holds.NETWORK,
         "replays an older answer of the director to this very vehicle",
         "versions of the director's answers only rise",
-        "does what its owner has taken back", errors.MetadataRollbackError, staging.old_director, _UNDIRECTED,
+        "does what its owner has taken back", errors.OrderRollbackError, staging.old_director, _UNDIRECTED,
     ),
     Attack(
         "expired-role", "Expired role", Holds.NEGLECT,
