@@ -8,10 +8,11 @@ then looked for on the mirrors of this machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nwmctl.app.bundle_links import bundle_links, further, unopened, unpapered
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.project import read_file
 from nwmctl.app.settings import load_settings
@@ -32,6 +33,7 @@ from nwmctl.formats import documents
 from nwmctl.trust.cms import verify_cms
 from nwmctl.trust.dossier import MAX_DOSSIER, expect_leaf, expect_release, open_certificate, read_dossier
 from nwmctl.trust.keys import load_keyring
+from nwmctl.trust.payload_key import PayloadKey, load_payload_key
 from nwmctl.trust.walk import Anchors, Certified, walk
 
 _DOSSIER = ".dossier.json"
@@ -52,6 +54,8 @@ class VerifyOrder:
     safety_keys: tuple[str, ...] = ()
     model_keys: tuple[str, ...] = ()
     complete: bool = False
+    aes_key: str = ""
+    """URI of the key that opens encrypted payloads; empty for the settings' one, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,12 @@ def verify(order: VerifyOrder) -> Verified:
     release = _release(order)
     found = _find(order, release)
     anchors = _anchors(order, release)
-    bundles = tuple(_read(path, anchors) for path in found.bundles)
+    key = _payload_key(order.aes_key)
+    bundles = tuple(_read(path, anchors, key) for path in found.bundles)
     certified = _certified(found.dossier, anchors, bundles, release)
-    links = [link for bundle in bundles for link in _bundle_links(bundle)]
+    links = [link for bundle in bundles for link in bundle_links(bundle, key.name if key else "")]
     if certified is None:
-        links += [Link(LinkTopic.CERTIFICATE, LinkState.OPEN, _NO_DOSSIER), *_unpapered(bundles)]
+        links += [Link(LinkTopic.CERTIFICATE, LinkState.OPEN, _NO_DOSSIER), *unpapered(bundles)]
         manifests: list[BundleManifest] = [bundle.manifest for bundle in bundles]
     else:
         anchors = _with_weights(anchors, order.model, certified)
@@ -100,7 +105,8 @@ def verify(order: VerifyOrder) -> Verified:
                 text = f"the bytes of {manifest.filename} (only the dossier was given)"
                 links.append(Link(LinkTopic.BUNDLE, LinkState.OPEN, text))
             links += walk(manifest, certified, anchors)
-    links += [link for bundle in bundles for link in _further(bundle)]
+        links += unopened(certified.certificate, manifests, bundles)
+    links += [link for bundle in bundles for link in further(bundle)]
     verified = Verified(bundles, tuple(dict.fromkeys(links)), _facts(bundles, certified))
     _refuse_open(verified, order.complete)
     return verified
@@ -221,8 +227,16 @@ def _authority(keys: Path | None) -> bytes:
     return load_keyring(folder).ca_pem()
 
 
-def _read(path: Path, anchors: Anchors) -> BundleContents:
-    return read_bundle(path, lambda data, signature: verify_cms(data, signature, anchors.ca_pem, anchors.at_us))
+def _payload_key(uri: str) -> PayloadKey | None:
+    found = load_settings(aes_key=uri or None).aes_key
+    return load_payload_key(found) if found else None
+
+
+def _read(path: Path, anchors: Anchors, key: PayloadKey | None) -> BundleContents:
+    def verify(data: bytes, signature: bytes) -> None:
+        verify_cms(data, signature, anchors.ca_pem, anchors.at_us)
+
+    return read_bundle(path, verify, key.secret if key else None)
 
 
 def _certified(
@@ -277,48 +291,6 @@ def _digest(path: Path) -> Digest:
             why=problem.strerror or str(problem),
             next="complete the folder",
         ) from problem
-
-
-def _bundle_links(contents: BundleContents) -> Iterator[Link]:
-    manifest = contents.manifest
-    whole = f"{contents.size} bytes in all, {contents.digest.short}"
-    texts = [
-        f"{manifest.filename}: the release authority signed its description",
-        f"{manifest.filename}: {len(contents.sizes)} files have the hashes that were signed ({whole})",
-        f"release {manifest.release}, sequence {manifest.sequence}, for {manifest.platform}",
-        f"hardware: board {manifest.board}, revisions {', '.join(manifest.revisions)}",
-        f"model {manifest.model_version}, card {manifest.model}",
-        f"{len(contents.chassis)} chassis adaptations agree with their own worked examples",
-    ]
-    for text in texts:
-        yield Link(LinkTopic.BUNDLE, LinkState.ESTABLISHED, text)
-    if contents.sealed:
-        text = f"{len(contents.sealed)} encrypted files: what they unpack to (no key was given)"
-        yield Link(LinkTopic.BUNDLE, LinkState.OPEN, text)
-
-
-def _unpapered(bundles: Sequence[BundleContents]) -> Iterator[Link]:
-    """What a bundle alone says of the rest of the chain."""
-    for contents in bundles:
-        manifest = contents.manifest
-        for payload in manifest.payloads:
-            artifact = contents.artifacts[payload.manifest]
-            text = (
-                f"{payload.variant}/{payload.build}: {artifact.toolchain_version}, {artifact.found_precision} for "
-                f"{artifact.instruction_set.partition(' ')[0]}, evidence {payload.evidence.short}"
-            )
-            yield Link(LinkTopic.ARTIFACT, LinkState.ESTABLISHED, text)
-        text = f"the evidence, policy {manifest.policy.short} and model card: their digests are here, their texts not"
-        yield Link(LinkTopic.EVIDENCE, LinkState.OPEN, text)
-        if manifest.virtual_only:
-            text = "fit for a real fleet: NO. Its evidence satisfies the rules of virtual fleets only"
-            yield Link(LinkTopic.FITNESS, LinkState.OPEN, text)
-
-
-def _further(contents: BundleContents) -> Iterator[Link]:
-    if any(artifact.jit_in_vehicle for artifact in contents.artifacts.values()):
-        text = "the code that runs in the car: a driver there compiles the GPU payload further"
-        yield Link(LinkTopic.FITNESS, LinkState.OPEN, text)
 
 
 def _facts(bundles: Sequence[BundleContents], certified: Certified | None) -> dict[str, object]:

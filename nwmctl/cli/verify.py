@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nwmctl.cli.common import JsonOption, KeysOption, WorkspaceOption, emit, page
+from nwmctl.cli.common import AesKeyOption, JsonOption, KeysOption, WorkspaceOption, emit, page
 
 AuthorityOption = Annotated[
     Path | None, typer.Option("--authority", help="PEM of the release authority [the key folder's].")
@@ -37,6 +37,7 @@ def verify(
     complete: Annotated[
         bool, typer.Option("--complete", help="Exit code 7 if any link of the chain stays open.")
     ] = False,
+    aes_key: AesKeyOption = None,
     authority: AuthorityOption = None,
     keys: KeysOption = None,
     workspace: WorkspaceOption = None,
@@ -48,7 +49,7 @@ def verify(
 
     order = VerifyOrder(
         subject, authority, keys, dossier, release, model, workspace, tuple(safety_key or ()), tuple(model_key or ()),
-        complete,
+        complete, aes_key or "",
     )  # fmt: skip
     found = walk(order)
     if json_:

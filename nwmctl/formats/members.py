@@ -128,6 +128,12 @@ def _parts(
             # A changed member is named as such, whatever the unpacker made of it: the rest of it is read for that.
             for _ in lying:
                 pass
+            if part.iv:
+                raise PackedDataError(
+                    f"'{part.name}' does not open with this key",
+                    why="its bytes are the ones that were signed, and what the key makes of them is nothing packed",
+                    next="name the key that the bundle was encrypted with: --aes-key file:PATH",
+                ) from None
             raise
         for _ in lying:
             pass

@@ -6,6 +6,7 @@ job to the next.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ import yaml
 from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.work import StepName
 from nwmctl.formats import canonical
+from nwmctl.trust.payload_key import create_payload_key
 from tests.e2e.command import Place, refused, tree
 from tests.project import FACTORY_SEQUENCE, VINS
 
@@ -268,6 +270,46 @@ def test_a_dossier_of_another_authority_is_refused(jobs: Jobs, dossier: Path, tm
     ran = publish_certified(jobs, tmp_path.name, dossier, foreign)
     refused(ran, "CertificateUntrustedError", 4)
     nothing_was_published(jobs, tmp_path.name)
+
+
+def test_who_held_the_payload_key_is_told(jobs: Jobs, metadata_keys: Path, tmp_path: Path) -> None:
+    """Encrypted payloads: what nobody could open is named, by the certificate and by who verifies, and no more."""
+    project, second = jobs.base.project, jobs.job("second")
+    key, other = tmp_path / "payload.key", tmp_path / "other.key"
+    create_payload_key(key)
+    create_payload_key(other)
+    release = project.release.with_name("encrypted.yaml")
+    release.write_text(yaml.safe_dump(yaml.safe_load(project.release.read_text()) | {"platforms": ["second"]}))
+    options = (release, "--platforms", project.platforms)
+    parts, known, unknown = tmp_path / "parts", tmp_path / "known", tmp_path / "unknown"
+    second.run("bundle", *options, "--out", parts, "--aes-key", f"file:{key}").ok()
+    blind = jobs.job("blind")
+    blind.run("certify", *options, "--from", parts, "--out", known, "--aes-key", f"file:{key}").ok()
+    blind.run("certify", *options, "--from", parts, "--out", unknown).ok()
+    wrong = blind.run("certify", *options, "--from", parts, "--aes-key", f"file:{other}", "--json")
+    refused(wrong, "PackedDataError", 4, "not open with this key")
+
+    bundle = next(path for path in parts.glob("second/*.swu") if "return" not in path.name)
+    dossiers = {name: next(folder.iterdir()) for name, folder in (("known", known), ("unknown", unknown))}
+    assert digest_of(dossiers["known"]) != digest_of(dossiers["unknown"])
+
+    marks = ("no key was given", "whoever certified it could not open")
+    cases: list[tuple[str, tuple[str, ...], set[str]]] = [
+        ("known", (), {marks[0]}), ("unknown", (), set(marks)), ("unknown", ("--aes-key", f"file:{key}"), set()),
+    ]  # fmt: skip
+    for name, more, left in cases:
+        told = blind.run("verify", bundle, "--dossier", dossiers[name], *more, "--json").ok().json
+        assert {mark for mark in marks if any(mark in line for line in told["open"])} == left
+        assert any("unpack with the key" in line for line in told["established"]) == bool(more)
+    refused(blind.run("verify", bundle, "--aes-key", f"file:{other}", "--json"), "PackedDataError", 4, "this key")
+    # The publishing host has neither the release key nor the payload key.
+    for name, path in dossiers.items():
+        place = jobs.job(f"encrypted-{name}")
+        place.run("publish", *options, "--from", parts, "--dossier", path, "--keys", metadata_keys).ok()
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def nothing_was_published(jobs: Jobs, job: str) -> None:
