@@ -18,6 +18,7 @@ from nwmctl.vehicle import disk, record
 from nwmctl.vehicle.car import Car, is_delivered
 from nwmctl.vehicle.opening import open_bundle
 from nwmctl.vehicle.record import PinnedTrust, VehicleRecord
+from nwmctl.vehicle.timefloor import TimeFloor
 
 __all__ = ["deliver", "is_delivered"]
 
@@ -48,6 +49,8 @@ def deliver(
     with disk.translated(folder):
         folder.mkdir(parents=True, exist_ok=True)
     record.keep(folder, who, trust)
+    # The factory's clock is right: no later one of this vehicle shows less.
+    TimeFloor(folder).held_at(clock, clock.now_us())
     if previous is None:
         Car.create(folder, who.computers, who.sequence, {})
         return True

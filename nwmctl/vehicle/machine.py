@@ -25,6 +25,7 @@ from nwmctl.vehicle.health import VIRTUAL_PLATFORM, Infer, check_health
 from nwmctl.vehicle.opening import Lacks, open_bundle
 from nwmctl.vehicle.pending import Ending, Outcome, Pending, Stage, Way
 from nwmctl.vehicle.slots import Slots
+from nwmctl.vehicle.timefloor import TimeFloor
 from nwmctl.vehicle.transaction import (
     Blame,
     CarRecord,
@@ -62,6 +63,7 @@ class Machine:
         self.record = record.load_record(folder)
         self.trust = record.load_trust(folder)
         self.car = Car(folder, self.record.computers)
+        self.time = TimeFloor(folder)
         self.at_hand = ""
         self._senses = senses
         self._trouble = trouble
@@ -194,7 +196,7 @@ class Machine:
         )
 
     def _verify(self, description: bytes, signature: bytes) -> None:
-        verify_cms(description, signature, self.trust.ca_pem, self._senses.clock.now_us())
+        verify_cms(description, signature, self.trust.ca_pem, self.time.now_us(self._senses.clock))
 
     def _settle(self) -> str:
         """Carry the car's update on until it is steady. Gives what was proven, for people."""

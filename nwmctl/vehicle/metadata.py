@@ -1,10 +1,10 @@
 """What signed metadata say about the ordered bundle, on top of what the vehicle trusted before.
 
 Every order is looked up in freshly verified metadata: the pinned root decides whom to believe, the kept state that
-nothing older is believed again. A new state is kept only after it was verified whole; a newer root is kept at once, so
-that a revoked key stays revoked. The signed description of a bundle is compared with the vehicle before a byte of the
-bundle is fetched. Where the factory pinned a director, its word is needed too (``uptane``). Blocking: runs beside the
-event loop.
+nothing older is believed again; the time is never below the vehicle's floor (``timefloor``). A new state is kept only
+after it was verified whole; a newer root is kept at once, so that a revoked key stays revoked. The signed description
+of a bundle is compared with the vehicle before a byte of the bundle is fetched. Where the factory pinned a director,
+its word is needed too (``uptane``). Blocking: runs beside the event loop.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ class Repository:
         TransferTooSlowError, BundleContentsError where the gateway says another thing than the metadata, and
         WrongPlatformError, WrongHardwareError, SequenceTooLowError for a bundle that is not for this vehicle.
         """
+        now_us = machine.time.now_us(self._clock)
         with self._lines(machine) as lines:
-            listed = self._listed(machine, order, lines)
+            listed = self._listed(machine, order, lines, now_us)
             if machine.trust.director_root is not None:
-                confirm_bundle(machine, listed, lines, self._director, self._clock.now_us())
+                confirm_bundle(machine, listed, lines, self._director, now_us)
+        machine.time.held_at(self._clock, now_us)
         if (Digest(order.sha256), order.size) != (listed.digest, listed.length):
             raise BundleContentsError(
                 f"the gateway offers another file than the repository lists as '{order.tuf_name[:80]}'",
@@ -65,20 +67,22 @@ class Repository:
         """Return if the director, where one is pinned, wants the vehicle to run its own slot. Raises its refusals."""
         if machine.trust.director_root is None:
             return
+        now_us = machine.time.now_us(self._clock)
         with self._lines(machine) as lines:
-            confirm_slot(machine, order.sequence, lines, self._director, self._clock.now_us())
+            confirm_slot(machine, order.sequence, lines, self._director, now_us)
+        machine.time.held_at(self._clock, now_us)
 
     def _lines(self, machine: Machine) -> AbstractContextManager[Lines]:
         secure = self._url.startswith("https:")
         return open_lines(self._gateway, machine.record.token, self._pace, self._clock, secure=secure)
 
-    def _listed(self, machine: Machine, order: BundleOrder, lines: Lines) -> ListedBundle:
+    def _listed(self, machine: Machine, order: BundleOrder, lines: Lines, now_us: int) -> ListedBundle:
         def keep(state: TrustedState) -> None:
             disk.replace_file(machine.folder / METADATA_NAME, state.to_bytes())
 
         before = load_state(machine.folder, machine.trust.root_metadata)
         fetch = lines.fetcher(self._url, most_bytes)
-        found = refresh(before, fetch, self._clock.now_us(), keep)
+        found = refresh(before, fetch, now_us, keep)
         listed = found.resolve(order.tuf_name)
         if found.state != before:
             keep(found.state)
