@@ -26,7 +26,8 @@ def required(terms: BundleTerms, needs: Needs) -> Requires:
             RuntimeRequirement(name, _range(terms, name, version), variants)
             for (name, version), variants in _by_runtime(needs).items()
         )
-    return Requires(runtimes, dict(terms.requires.baselines), CHASSIS_INTERFACE)
+    wanted = terms.requires
+    return Requires(runtimes, dict(wanted.baselines), CHASSIS_INTERFACE, dict(wanted.components))
 
 
 def carried(terms: BundleTerms, needs: Needs, sizes: Mapping[str, int]) -> tuple[CarriedRuntime, ...]:

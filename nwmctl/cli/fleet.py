@@ -136,7 +136,10 @@ def rollback(
 @fleet.command("import")
 def import_(
     inventory: Annotated[
-        Path, typer.Argument(help="CSV: vin,vehicle_model,baseline,sequence[,token][,market][,baseline_version].")
+        Path,
+        typer.Argument(
+            help="CSV: vin,vehicle_model,baseline,sequence[,token][,market][,baseline_version][,components]."
+        ),
     ],
     name: Annotated[str, typer.Option("--fleet", help="The fleet's name.")],
     virtual: Annotated[bool, typer.Option("--virtual", help="Virtual vehicles; never mixed with real ones.")] = False,
@@ -212,7 +215,8 @@ def fleet_why(
     console.print(f"{escape(vin)}  {escape(owes)}  {'offered' if found.offered else 'not offered'}", soft_wrap=True)
     for reason in found.reasons:
         console.print(f"  {escape(reason)}", soft_wrap=True)
-    has = ", ".join(f"{name} {version}" for name, version in found.reported.runtimes.items()) or "no runtime"
+    parts = {**found.reported.runtimes, **found.reported.components}
+    has = ", ".join(f"{name} {version}" for name, version in parts.items()) or "no runtime"
     baseline = f"{found.reported.baseline} {found.reported.baseline_version}".strip() or "none"
     console.print(
         f"[dim]  reported: {escape(has)}; baseline {escape(baseline)}; market {found.market or 'unknown'}[/]",

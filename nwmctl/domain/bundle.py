@@ -103,7 +103,7 @@ class BundleTerms:
 @dataclass(frozen=True, slots=True)
 class BundleTarget:
     """What the repository's metadata says about a bundle beside its length and hash, so that a vehicle can refuse
-    one before it downloads it."""
+    one before it downloads it. ``requires`` is the manifest's; its own counts where the two differ."""
 
     release: str
     kind: BundleKind
@@ -112,6 +112,7 @@ class BundleTarget:
     board: str
     revisions: tuple[str, ...]
     virtual_only: bool
+    requires: Requires = field(default_factory=Requires)
 
     @classmethod
     def of(cls, manifest: BundleManifest) -> BundleTarget:
@@ -124,4 +125,5 @@ class BundleTarget:
             manifest.board,
             manifest.revisions,
             manifest.virtual_only,
+            manifest.requires,
         )

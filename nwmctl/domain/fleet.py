@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nwmctl.errors import IllegalTransitionError
@@ -73,6 +73,9 @@ class Vehicle:
     """Where it is registered: two capital letters; empty where the inventory does not say."""
     baseline_version: str = ""
     """As delivered; what counts is what the vehicle reports."""
+    components: dict[str, str] = field(default_factory=dict, hash=False)
+    """Name -> version of what else it was delivered with, such as the driver of its GPUs; what counts is what it
+    reports."""
 
 
 class SlotName(StrEnum):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from nwmctl.domain.digest import Digest
 
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+_-]{0,63}\Z")
+_COMPONENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _PARTS = re.compile(r"[0-9]+|[a-z]+")
 _BEFORE = frozenset({"dev", "a", "alpha", "b", "beta", "c", "rc", "pre", "preview"})
 _EARLIER, _END, _LATER, _NUMBER = range(4)
@@ -83,6 +84,11 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
     return (*parts, (_END, 0, ""))
 
 
+def is_component(text: str) -> bool:
+    """Whether this is how a component is called."""
+    return bool(_COMPONENT.match(text))
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeRequirement:
     """The compute variants ``variants`` execute payloads with this runtime."""
@@ -95,20 +101,30 @@ class RuntimeRequirement:
 @dataclass(frozen=True, slots=True)
 class Requires:
     """What a vehicle must have. ``baselines``: by name; empty means any baseline. ``chassis_interface``: the version
-    of the universal control interface that the adaptations speak; 0 asks for none."""
+    of the universal control interface that the adaptations speak; 0 asks for none. ``components``: by name, what else
+    the vehicle has that has a version of its own, such as the driver of its GPUs."""
 
     runtimes: tuple[RuntimeRequirement, ...] = ()
     baselines: dict[str, VersionRange] = field(default_factory=dict)
     chassis_interface: int = 0
+    components: dict[str, VersionRange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRequires:
     """What a person asks for in the release file. ``runtimes`` widens the range of a runtime, which is otherwise the
-    one version that the artifacts were proven with; ``baselines`` as in ``Requires``."""
+    one version that the artifacts were proven with; the others as in ``Requires``."""
 
     runtimes: dict[str, VersionRange] = field(default_factory=dict)
     baselines: dict[str, VersionRange] = field(default_factory=dict)
+    components: dict[str, VersionRange] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.components:
+            if not is_component(name):
+                raise ValueError(
+                    f"'{name[:80]}' is not a component's name: lower-case letters, digits, '.', '-' and '_'"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +156,8 @@ class Reported:
     baseline: str = ""
     baseline_version: str = ""
     chassis_interfaces: tuple[int, ...] = ()
+    components: dict[str, str] = field(default_factory=dict)
+    """name -> version"""
 
 
 def unmet(requires: Requires, variant: str, reported: Reported) -> tuple[str, ...]:
@@ -161,6 +179,8 @@ def unmet(requires: Requires, variant: str, reported: Reported) -> tuple[str, ..
     if wanted_interface and wanted_interface not in reported.chassis_interfaces:
         speaks = ", ".join(str(each) for each in reported.chassis_interfaces) or "none"
         lacks.append(f"needs chassis interface {wanted_interface}, has reported {speaks}")
+    for name, span in sorted(requires.components.items()):
+        lacks += _unmet_version(name, span, reported.components.get(name, ""))
     return tuple(lacks)
 
 

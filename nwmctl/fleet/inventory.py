@@ -1,7 +1,8 @@
 """Which vehicles a fleet has: reading the inventory file, and bringing it into the database.
 
 The file is CSV with a header: ``vin,vehicle_model,baseline,sequence`` and, if wanted, ``token``, ``market`` (where the
-vehicle is registered: two capital letters) and ``baseline_version``. Platform and compute variant come from the
+vehicle is registered: two capital letters), ``baseline_version`` and ``components`` (name=version, with spaces between:
+the driver of the GPUs, say). Platform and compute variant come from the
 catalogue, never from the file. An import is one transaction: a bad line is named by file and
 line, and nothing has changed. Importing again is harmless: what a vehicle reported about itself wins over the file.
 Only a hash of a vehicle's token is stored.
@@ -20,13 +21,14 @@ from nwmctl.domain.fleet import Vehicle
 from nwmctl.domain.homologation import is_market
 from nwmctl.domain.platform import Catalogue, VehicleModel
 from nwmctl.domain.release import MAX_SEQUENCE
+from nwmctl.domain.requires import is_component
 from nwmctl.errors import DuplicateVinError, FleetKindError, InventoryRowError, NwmError, UnknownVehicleModelError
 from nwmctl.fleet.events import EventKind, record
 from nwmctl.fleet.waves import vin_hash
 from nwmctl.storage.database import Database, Transaction, Value
 
 REQUIRED = ("vin", "vehicle_model", "baseline", "sequence")
-OPTIONAL = ("token", "market", "baseline_version")
+OPTIONAL = ("token", "market", "baseline_version", "components")
 COLUMNS = (*REQUIRED, *OPTIONAL)
 DEFAULT_POLL_S = 300.0
 
@@ -209,7 +211,20 @@ def _vehicle(
     market, version = cells.get("market", "").strip(), cells.get("baseline_version", "").strip()
     if market and not is_market(market):
         raise _bad(name, number, f"market {market[:40]!r} is not two capital letters")
-    return Vehicle(vin, code, model.platform, model.variant, baseline, int(sequence), token, market, version)
+    parts = _components(name, number, cells.get("components", ""))
+    return Vehicle(
+        vin, code, model.platform, model.variant, baseline, int(sequence), token, market, version, components=parts
+    )
+
+
+def _components(name: str, number: int, cell: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in cell.split():
+        what, _, version = word.partition("=")
+        if not is_component(what) or what in found or not 0 < len(version) <= 80 or not version.isprintable():
+            raise _bad(name, number, f"components {word[:80]!r} is not name=version, each name once")
+        found[what] = version
+    return found
 
 
 def _bad(name: str, number: int, why: str) -> NwmError:

@@ -54,6 +54,8 @@ COMPUTERS = "nwm.computers"
 """The names of a vehicle's computers, with spaces between."""
 RUNTIME = "nwm.runtime."
 """Before a runtime's name; the value is its version."""
+COMPONENT = "nwm.component."
+"""Before the name of another component, such as ``gpu-driver``; the value is its version."""
 BASELINE = "nwm.baseline"
 BASELINE_VERSION = "nwm.baseline.version"
 CHASSIS_INTERFACES = "nwm.chassis_interface"
@@ -359,6 +361,7 @@ def reported_attributes(reported: Reported) -> dict[str, str]:
     """The attributes that say what a vehicle has."""
     return {
         **{f"{RUNTIME}{name}": version for name, version in sorted(reported.runtimes.items())},
+        **{f"{COMPONENT}{name}": version for name, version in sorted(reported.components.items())},
         BASELINE: reported.baseline,
         BASELINE_VERSION: reported.baseline_version,
         CHASSIS_INTERFACES: " ".join(str(number) for number in reported.chassis_interfaces),
@@ -369,11 +372,17 @@ def reported(attributes: Mapping[str, str]) -> Reported:
     """What the attributes of a vehicle say that it has. What is no number among the interfaces says nothing."""
     spoken = attributes.get(CHASSIS_INTERFACES, "").split()
     return Reported(
-        {key.removeprefix(RUNTIME): text for key, text in attributes.items() if key.startswith(RUNTIME) and text},
+        _named(attributes, RUNTIME),
         attributes.get(BASELINE, ""),
         attributes.get(BASELINE_VERSION, ""),
         tuple(int(word) for word in spoken if word.isascii() and word.isdigit() and len(word) < 6),
+        _named(attributes, COMPONENT),
     )
+
+
+def _named(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """What stands behind a prefix, with its value; an empty value says that it is no longer there."""
+    return {key.removeprefix(prefix): text for key, text in attributes.items() if key.startswith(prefix) and text}
 
 
 def _slot(attributes: Mapping[str, str], sequence: str, intact: str) -> SlotFact:

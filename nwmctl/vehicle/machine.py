@@ -193,6 +193,7 @@ class Machine:
             baseline=self.record.baseline,
             baseline_version=self.record.baseline_version,
             chassis_interfaces=self.record.chassis_interfaces,
+            components=self.record.components,
         )
 
     def _verify(self, description: bytes, signature: bytes) -> None:

@@ -19,7 +19,7 @@ from nwmctl.trust.client import TrustedState, refresh
 from nwmctl.trust.metadata import ListedBundle, most_bytes
 from nwmctl.vehicle import disk
 from nwmctl.vehicle.client import SignedFile
-from nwmctl.vehicle.fit import check_hardware, check_platform, check_sequence
+from nwmctl.vehicle.fit import check_hardware, check_platform, check_requires, check_sequence
 from nwmctl.vehicle.lines import Lines, open_lines
 from nwmctl.vehicle.machine import Machine
 from nwmctl.vehicle.order import BundleOrder, SlotOrder
@@ -44,7 +44,8 @@ class Repository:
 
         Raises the refusals of ``trust.client.refresh`` and of ``uptane.confirm_bundle``, BundleNotListedError,
         TransferTooSlowError, BundleContentsError where the gateway says another thing than the metadata, and
-        WrongPlatformError, WrongHardwareError, SequenceTooLowError for a bundle that is not for this vehicle.
+        WrongPlatformError, WrongHardwareError, SequenceTooLowError, RequirementLackingError for a bundle that is not
+        for this vehicle.
         """
         now_us = machine.time.now_us(self._clock)
         with self._lines(machine) as lines:
@@ -61,6 +62,7 @@ class Repository:
         check_platform(machine.record, listed.about.platform)
         check_hardware(machine.record, listed.about.board, listed.about.revisions)
         check_sequence(listed.about.sequence, machine.slots.state().highest)
+        check_requires(machine.record, listed.about.requires, machine.reported())
         return SignedFile(listed.digest, listed.length)
 
     def allow(self, machine: Machine, order: SlotOrder) -> None:

@@ -53,6 +53,8 @@ class VehicleRecord:
     """Inference runtimes that its computers have, name -> version."""
     chassis_interfaces: tuple[int, ...] = (CHASSIS_INTERFACE,)
     """Versions of the universal control interface that its chassis controller speaks."""
+    components: dict[str, str] = field(default_factory=dict)
+    """What else it has, name -> version: the driver of its GPUs, say."""
 
     def __post_init__(self) -> None:
         if not _VIN.match(self.vin):
@@ -66,7 +68,7 @@ class VehicleRecord:
         return cls(
             vehicle.vin, vehicle.vehicle_model, vehicle.platform, vehicle.variant, board, variant.revision,
             vehicle.token, vehicle.sequence, computers=computers_of(variant), baseline=vehicle.baseline,
-            baseline_version=vehicle.baseline_version,
+            baseline_version=vehicle.baseline_version, components=dict(vehicle.components),
         )  # fmt: skip
 
 

@@ -12,10 +12,18 @@ from hypothesis import strategies as st
 from nwmctl.domain.fleet import AssignmentState
 from nwmctl.domain.homologation import MarketApproval
 from nwmctl.domain.release import FleetReference
-from nwmctl.domain.requires import Reported, Requires, RuntimeRequirement, VersionRange, unmet, version_key
+from nwmctl.domain.requires import (
+    ReleaseRequires,
+    Reported,
+    Requires,
+    RuntimeRequirement,
+    VersionRange,
+    unmet,
+    version_key,
+)
 from nwmctl.errors import InventoryRowError, MarketNotApprovedError, UnknownVehicleError
 from nwmctl.fleet import campaigns
-from nwmctl.fleet.inventory import import_inventory
+from nwmctl.fleet.inventory import import_inventory, read_inventory
 from nwmctl.fleet.offers import Act, Idle, open_action, standing
 from nwmctl.fleet.releases import enable_release, enabled_bundles
 from nwmctl.fleet.reports import record_attributes
@@ -32,8 +40,9 @@ REQUIRES = Requires(
     (RuntimeRequirement("iree-base-runtime", VersionRange("3.12", "3.13"), ("base",)),),
     {"Banyan": VersionRange("2.6")},
     1,
+    {"gpu-driver": VersionRange("535", "550")},
 )
-HAS = Reported({"iree-base-runtime": "3.12.0"}, "Banyan", "2.7", (1,))
+HAS = Reported({"iree-base-runtime": "3.12.0"}, "Banyan", "2.7", (1,), {"gpu-driver": "535.104"})
 VIN = "VINet700000"
 
 
@@ -76,6 +85,8 @@ def test_the_requirements_are_kept_with_the_bundle(database: Database) -> None:
         (replace(HAS, baseline_version="2.5.9"), "needs baseline Banyan 2.6 or later, has reported 2.5.9"),
         (replace(HAS, baseline="Cedar"), "needs baseline Banyan 2.6 or later, has reported Cedar"),
         (replace(HAS, chassis_interfaces=(2, 3)), "needs chassis interface 1, has reported 2, 3"),
+        (replace(HAS, components={}), "needs gpu-driver 535 to 550, has reported none"),
+        (replace(HAS, components={"gpu-driver": "470.82"}), "needs gpu-driver 535 to 550, has reported 470.82"),
     ],
 )
 def test_a_vehicle_that_lacks_something_is_not_offered_the_bundle(database: Database, has: Reported, said: str) -> None:
@@ -107,7 +118,21 @@ def test_what_a_vehicle_reports_survives_the_wire() -> None:
 
 
 def test_another_variants_runtime_is_not_asked_for() -> None:
-    assert unmet(replace(REQUIRES, baselines={}), "other", Reported(chassis_interfaces=(1,))) == ()
+    assert unmet(replace(REQUIRES, baselines={}, components={}), "other", Reported(chassis_interfaces=(1,))) == ()
+
+
+def test_components_are_named_in_the_inventory_and_in_the_release(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    head = "vin,vehicle_model,baseline,sequence,components\n"
+    path.write_text(f"{head}VIN1,et7,Banyan,1,gpu-driver=535.104 rig=7\nVIN2,et7,Banyan,1,\n")
+    one, two = read_inventory(path, house.catalogue(), house.token)
+    assert (one.components, two.components) == ({"gpu-driver": "535.104", "rig": "7"}, {})
+    for wrong in ("gpu-driver", "=1", "Driver=1", "a=1 a=2", "a="):
+        path.write_text(f"{head}VIN1,et7,Banyan,1,{wrong}\n")
+        with pytest.raises(InventoryRowError):
+            list(read_inventory(path, house.catalogue(), house.token))
+    with pytest.raises(ValueError, match="not a component's name"):
+        ReleaseRequires(components={"GPU driver": VersionRange("1")})
 
 
 def test_why_for_everything_else(database: Database) -> None:

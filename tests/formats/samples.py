@@ -102,6 +102,7 @@ _RULES = FleetRules({"*": {"parity": Rule(Obtained.BENCH, False, {"steer.max_abs
 _CHANNEL = Channel("steer", "rad", -0.5, 0.5)
 _CASE = Case(digest("card"), digest("manifest"), "nt9", "single/gpu")
 _BASELINES = {"Cedar": VersionRange("2.1")}
+_PARTS = {"gpu-driver": VersionRange("535", "550")}
 _MARKETS = (MarketApproval("DE", "R157 NWM 1", "E1*157R01*0001"),)
 _GATE = Gate(0.9, 0.1, 0.5, 2.0)
 
@@ -204,7 +205,7 @@ SAMPLES: tuple[object, ...] = (
         Validation("full"), "recipes.yaml",
         runtime=RuntimeWay.CARRY,
         runtimes=(RuntimeFile("other", "1.2", "wheels/r.whl", digest("wheel"), "MIT", ("nt9",)),),
-        requires=ReleaseRequires({"runtime": VersionRange("3.12", "3.13")}, _BASELINES),
+        requires=ReleaseRequires({"runtime": VersionRange("3.12", "3.13")}, _BASELINES, _PARTS),
         markets=_MARKETS,
     ),
     BundleManifest(
@@ -216,10 +217,13 @@ SAMPLES: tuple[object, ...] = (
             ),
         ),
         (ChassisFile("chassis-et9.json", digest("chassis"), 20, "et9"),), True,
-        Requires((RuntimeRequirement("runtime", VersionRange("3.12", "3.13"), ("single",)),), _BASELINES, 1),
+        Requires((RuntimeRequirement("runtime", VersionRange("3.12", "3.13"), ("single",)),), _BASELINES, 1, _PARTS),
         (CarriedRuntime("r.whl", digest("wheel"), 30, "other", "1.2", "MIT", ("single",)),), _MARKETS,
     ),
-    BundleTarget("nwm-9", BundleKind.RELEASE, 20, "nt9", "nt90", ("single",), True),
+    BundleTarget(
+        "nwm-9", BundleKind.RELEASE, 20, "nt9", "nt90", ("single",), True,
+        Requires((RuntimeRequirement("runtime", VersionRange("3.12", "3.13"), ("single",)),), _BASELINES, 1, _PARTS),
+    ),
     BundleResult(
         "nwm-9", 20, "nt9", digest("card"), digest("old"), digest("policy"), (digest("e"),),
         (BundleFile(BundleKind.RELEASE, "nwm-9.swu", digest("swu"), 10, 20, digest("m"), digest("card")),),

@@ -14,6 +14,7 @@ import pytest
 
 from nwmctl.domain.bundle import BundleKind, BundleTarget
 from nwmctl.domain.digest import digest_bytes
+from nwmctl.domain.requires import Requires, RuntimeRequirement, VersionRange
 from nwmctl.errors import (
     BundleContentsError,
     BundleNotListedError,
@@ -24,6 +25,7 @@ from nwmctl.errors import (
     MetadataSignatureError,
     MetadataTooLongError,
     NwmError,
+    RequirementLackingError,
     SequenceTooLowError,
     WrongHardwareError,
     WrongPlatformError,
@@ -101,7 +103,7 @@ def find(
     trust = PinnedTrust(publications[0].state.roots[0], keyring.ca_pem())
     deliver(tmp_path / RECORD.vin, RECORD, trust, None, clock)
 
-    def call(order: BundleOrder = ORDER, ahead_us: int = 0, **changes: str) -> SignedFile:
+    def call(order: BundleOrder = ORDER, ahead_us: int = 0, **changes: object) -> SignedFile:
         machine = Machine(tmp_path / RECORD.vin, Senses(clock), Trouble())
         machine.record = replace(machine.record, **changes)  # type: ignore[arg-type]
         return Repository(url, url, LaterClock(ahead_us)).find(machine, order)
@@ -127,6 +129,26 @@ def test_found_and_kept(find: Find, tmp_path: Path) -> None:
 def test_a_bundle_that_is_not_for_this_vehicle(find: Find, changes: dict[str, str], kind: type[NwmError]) -> None:
     with pytest.raises(kind):
         find(**changes)
+
+
+def test_a_bundle_whose_requirements_the_vehicle_does_not_meet_is_refused_before_a_byte_of_it_is_fetched(
+    find: Find, served: tuple[Path, str], publications: tuple[Publication, Publication], keyring: KeyRing,
+    clock: TestClock, tmp_path: Path,
+) -> None:  # fmt: skip
+    wanted = Requires((RuntimeRequirement("iree", VersionRange("3.12", "3.13"), ("quad",)),), {}, 1)
+    asking = replace(LISTED, about=replace(ABOUT, requires=wanted))
+    write(served[0], add_targets(publications[0].state, [asking], keyring, clock))
+    with pytest.raises(RequirementLackingError) as refused:
+        find()
+    assert refused.value.why == "needs runtime iree 3.12 to 3.13, has reported none"
+    # The bundle itself does not even exist on this mirror.
+    assert not list(served[0].glob("targets/*"))
+    assert not (tmp_path / RECORD.vin / "download").exists()
+    with pytest.raises(RequirementLackingError):
+        find(runtimes={"iree": "3.11"})
+    with pytest.raises(RequirementLackingError, match="lacks"):
+        find(runtimes={"iree": "3.12"}, chassis_interfaces=(2,))
+    assert find(runtimes={"iree": "3.12.4"}) == SignedFile(LISTED.digest, LISTED.length)
 
 
 def test_a_sequence_below_the_highest(find: Find, tmp_path: Path) -> None:
