@@ -14,7 +14,7 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from io import FileIO, RawIOBase
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,10 +61,13 @@ class Outlet:
             self._advance(size)
             rest = rest[size:]
 
-    def read(self, file: RawIOBase, most: int, states: Sequence[Hasher] = ()) -> Iterator[memoryview]:
+    def read(
+        self, file: FileIO, most: int, states: Sequence[Hasher] = (), *, once: bool = False
+    ) -> Iterator[memoryview]:
         """Up to ``most`` bytes of an unbuffered file, in pieces of which each has to be ``put`` before the next.
 
-        They are read to where they are written from, so no other copy is made.
+        They are read to where they are written from, so no other copy is made. ``once``: nobody reads that file
+        again soon, so it does not stay in the page cache. Raises OSError.
         """
         left = most
         while left:
@@ -77,6 +80,8 @@ class Outlet:
                 state.take(lent)
             yield lent
             left -= size
+            if once:
+                _forget(file)
         for state in states:
             state.wait()
 
@@ -155,3 +160,10 @@ def _use_cache(file: FileIO) -> bool:
         return False
     fcntl.fcntl(file.fileno(), fcntl.F_SETFL, flags & ~_PAST_CACHE)
     return True
+
+
+def _forget(file: FileIO) -> None:
+    """Let the page cache drop what was read so far."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, file.tell(), os.POSIX_FADV_DONTNEED)

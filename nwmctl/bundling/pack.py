@@ -120,7 +120,7 @@ class _Spool:
         cipher = self._cipher(index)
         partial = self.folder / f".{name}.partial-{os.getpid()}"
         try:
-            with Outlet(partial, self.new(1)) as out:
+            with Outlet(partial, self.new(1), past_cache=True) as out:
                 self._pack(out, size, cipher)
             place = self.folder / out.digest.hex
             os.replace(partial, place)

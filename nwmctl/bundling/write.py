@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 
 from nwmctl.bundling.bundle import BundlePlan
@@ -66,6 +65,7 @@ def _members(
     description = plan.description_bytes
     yield Member(DESCRIPTION_NAME, len(description), [description])
     yield Member(SIGNATURE_NAME, len(signature), [signature])
+    packed = {part.name for file in plan.description.files if file.packing for part in file.packing.parts}
     for name, digest in plan.description.members:
         data = plan.documents.get(name)
         if data is not None:
@@ -75,20 +75,23 @@ def _members(
         try:
             with path.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                chunks = _checked(out, file, size, name, digest, new(0)) if new else out.read(file, size)
-                yield Member(name, size, chunks)
+                states = [new(0)] if new else []
+                yield Member(
+                    name, size, _checked(out.read(file, size, states, once=name in packed), name, digest, states)
+                )
         except OSError as problem:
             raise _cannot(path, "read", problem) from problem
 
 
-def _checked(out: Outlet, file: FileIO, size: int, name: str, digest: Digest, state: Hasher) -> Iterator[Chunk]:
-    yield from out.read(file, size, [state])
-    if state.digest != digest:
-        raise BundleContentsError(
-            f"the payload '{name}' is not the one that was planned",
-            why=f"its bytes have {state.digest}, the plan says {digest}",
-            next="compile the artifact again",
-        )
+def _checked(chunks: Iterator[Chunk], name: str, digest: Digest, states: list[Hasher]) -> Iterator[Chunk]:
+    yield from chunks
+    for state in states:
+        if state.digest != digest:
+            raise BundleContentsError(
+                f"the payload '{name}' is not the one that was planned",
+                why=f"its bytes have {state.digest}, the plan says {digest}",
+                next="compile the artifact again",
+            )
 
 
 @contextmanager

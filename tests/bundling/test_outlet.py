@@ -38,7 +38,7 @@ def test_what_is_given_is_what_lies_there(
             if from_file:
                 state = new(1)
                 with (folder / "source").open("rb", buffering=0) as file:
-                    for piece in out.read(file, size, [state]):
+                    for piece in out.read(file, size, [state], once=past_cache):
                         out.put(piece)
                 assert state.digest == digest_bytes(_SOURCE[:size])
             else:
