@@ -78,7 +78,7 @@ class BundleManifest:
     payloads: tuple[Payload, ...]
     chassis: tuple[ChassisFile, ...]
     virtual_only: bool
-    requires: Requires = field(default_factory=Requires)
+    requires: Requires = field(default_factory=Requires, hash=False)
     runtimes: tuple[CarriedRuntime, ...] = ()
     markets: tuple[MarketApproval, ...] = ()
 
@@ -112,7 +112,7 @@ class BundleTarget:
     board: str
     revisions: tuple[str, ...]
     virtual_only: bool
-    requires: Requires = field(default_factory=Requires)
+    requires: Requires = field(default_factory=Requires, hash=False)
 
     @classmethod
     def of(cls, manifest: BundleManifest) -> BundleTarget:
