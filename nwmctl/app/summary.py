@@ -14,6 +14,7 @@ from nwmctl.app.engine import BUDGET_S, RunReport
 from nwmctl.app.session import Session
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.certificate import Certificate, LeafKind, dossier_name
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.policy import Shortfall, judge
@@ -23,6 +24,8 @@ from nwmctl.fleet.status import CampaignStatus
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
 from nwmctl.storage.content import ContentStore
+from nwmctl.trust.dossier import read_dossier
+from nwmctl.trust.seal import told_by_seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,21 @@ class BundleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """The release's certificate. ``key`` sealed it; ``path`` is the dossier that holds it; ``staged`` says whether that
+    lies beside the bundles on a mirror of this machine."""
+
+    root: Digest
+    leaves: int
+    statements: int
+    key: str
+    development: bool
+    unopened: int
+    path: Path
+    staged: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Everything that the closing page says."""
 
@@ -73,8 +91,10 @@ class Summary:
     shortfalls: tuple[Shortfall, ...]
     """Why the same evidence would be refused for a real fleet."""
     bundles: tuple[BundleRow, ...]
+    certificate: CertificateRow | None
     campaign: CampaignStatus | None
     workspace: Path
+    release_file: Path
 
     def plain(self) -> dict[str, object]:
         """For JSON."""
@@ -113,9 +133,22 @@ class Summary:
                 }
                 for row in self.bundles
             ],
+            "certificate": _plain_certificate(self.certificate) if self.certificate else None,
             "campaign": to_plain(self.campaign) if self.campaign else None,
             "workspace": str(self.workspace),
         }
+
+
+def _plain_certificate(row: CertificateRow) -> dict[str, object]:
+    return {
+        "root": str(row.root),
+        "leaves": row.leaves,
+        "statements": row.statements,
+        "key": row.key,
+        "development": row.development,
+        "unopened": row.unopened,
+        "dossier": str(row.path),
+    }
 
 
 def summarise(session: Session, report: RunReport, campaign: CampaignStatus | None) -> Summary:
@@ -140,8 +173,10 @@ def summarise(session: Session, report: RunReport, campaign: CampaignStatus | No
         artifacts=tuple(_artifacts(session, report, store)),
         shortfalls=judge(project.policy.real, evidence, jit_artifacts(evidence, store)),
         bundles=tuple(_bundles(session, report, store)),
+        certificate=_certificate(session, report, store),
         campaign=campaign,
         workspace=session.workspace.root,
+        release_file=session.path,
     )
 
 
@@ -187,11 +222,11 @@ def _chip(session: Session, evidence: Evidence) -> str:
     return build.chip if build else ""
 
 
-def _staged(session: Session, swu: Digest, filename: str) -> Path | None:
-    """The bundle on a mirror of this machine, where it has its own name."""
+def _staged(session: Session, digest: Digest, filename: str) -> Path | None:
+    """The file on a mirror of this machine, where it has its own name."""
     for mirror in session.project.release.mirrors:
         if mirror.uri.startswith("file:"):
-            path = session.workspace.root / mirror.uri.removeprefix("file:") / "targets" / f"{swu.hex}.{filename}"
+            path = session.workspace.root / mirror.uri.removeprefix("file:") / "targets" / f"{digest.hex}.{filename}"
             if path.is_file():
                 return path
     return None
@@ -208,3 +243,25 @@ def _bundles(session: Session, report: RunReport, store: ContentStore) -> list[B
         path = _staged(session, outcome.outputs["swu"], str(filename)) or store.path(outcome.outputs["swu"])
         rows.append(BundleRow(kind, step.platform, str(filename), int(size), path))
     return rows
+
+
+def _certificate(session: Session, report: RunReport, store: ContentStore) -> CertificateRow | None:
+    outcome = report.result.outcomes.get(StepName.CERTIFY)
+    if outcome is None:
+        return None
+    digest, release = outcome.outputs["dossier"], session.project.release
+    dossier = read_dossier(store.read(digest), "dossier")
+    # This run has drawn it up or rechecked it, so its word is enough here; `nwmctl verify` believes nobody.
+    payload, key = told_by_seal(dossier.certificate.encode())
+    certificate = documents.decode(Certificate, payload, "certificate")
+    path = _staged(session, digest, dossier_name(release.name, release.sequence))
+    return CertificateRow(
+        root=certificate.root,
+        leaves=certificate.leaves,
+        statements=sum(one.leaf.kind in (LeafKind.PROVENANCE, LeafKind.CHECKS) for one in dossier.leaves),
+        key=key,
+        development=certificate.development,
+        unopened=len(certificate.unopened),
+        path=path or store.path(digest),
+        staged=path is not None,
+    )

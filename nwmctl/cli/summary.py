@@ -35,9 +35,9 @@ MARK = {
 def print_summary(console: Console, summary: Summary) -> None:
     """The whole page."""
     console.print()
-    console.rule(
-        f"[bold]{escape(summary.release)}[/] · sequence {summary.sequence} · {escape(summary.model)}", align="left"
-    )
+    # Bundles that were built elsewhere bring no model along.
+    model = f" · {escape(summary.model)}" if summary.model else ""
+    console.rule(f"[bold]{escape(summary.release)}[/] · sequence {summary.sequence}{model}", align="left")
     _time(console, summary)
     if summary.artifacts:
         console.print("\n[bold]Artifacts[/]")
@@ -49,6 +49,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     if summary.campaign:
         print_campaign(console, summary.campaign)
     _files(console, summary)
+    _certificate(console, summary)
     _next(console, summary)
 
 
@@ -206,6 +207,25 @@ def _files(console: Console, summary: Summary) -> None:
     console.print(f"  in {escape(_short_path(release[0].path.parent))}", soft_wrap=True)
 
 
+def _certificate(console: Console, summary: Summary) -> None:
+    row = summary.certificate
+    if row is None:
+        return
+    keys = ", development keys that protect nothing" if row.development else ""
+    console.print(
+        f"\n[bold]Certificate[/]  root {row.root.short} over {row.leaves} leaves, {row.statements} of them sealed "
+        f"statements; status: draft",
+        soft_wrap=True,
+    )
+    console.print(f"  sealed by {escape(row.key[:_KEY])}…{keys}", soft_wrap=True)
+    if row.unopened:
+        console.print(f"  [yellow]{row.unopened} encrypted files were not opened: no payload key was given[/]")
+    console.print(f"  in {escape(_short_path(row.path))}", soft_wrap=True)
+
+
+_KEY = len("rsa3072:") + 12
+
+
 def _short_path(path: Path) -> str:
     """Relative to where the user stands, if it lies below."""
     here = Path.cwd()
@@ -220,6 +240,10 @@ def _next(console: Console, summary: Summary) -> None:
         # A repository's file names begin with their hash; the shell finds them by what follows it.
         pattern = f"{_short_path(first.path.parent)}/*{first.filename}"
         rows.append((f"nwmctl verify {pattern}", "what a bundle establishes, offline"))
+    if summary.certificate and summary.certificate.staged:
+        release = _short_path(summary.release_file.resolve())
+        rows.append((f"nwmctl verify {release}", "what the whole release does, back to the weights"))
+        rows.append((f"nwmctl evidence {release} --out FOLDER", "certificate, statements, bill of materials as files"))
     if summary.campaign:
         rows.append(("nwmctl rollout status", "how the campaign stands"))
         rows.append(("nwmctl fleet status", "which vehicle models run which sequence"))

@@ -32,12 +32,16 @@ def check_dossier(
     """
     certificate = open_certificate(dossier, ca_pem, request.at_us)
     expect_release(certificate, request.release, request.sequence)
-    seals = {(payload, STATEMENT_TYPE): envelope for payload, envelope in _statements(dossier, ca_pem, request.at_us)}
-    seals[documents.encode(certificate), CERTIFICATE_TYPE] = dossier.certificate.encode()
+    # A seal need not come out the same twice (ECDSA), so each is used once, in the order in which they were made.
+    seals: dict[tuple[bytes, str], list[bytes]] = {}
+    for payload, envelope in _statements(dossier, ca_pem, request.at_us):
+        seals.setdefault((payload, STATEMENT_TYPE), []).append(envelope)
+    seals[documents.encode(certificate), CERTIFICATE_TYPE] = [dossier.certificate.encode()]
 
     def seal(payload: bytes, payload_type: str) -> bytes:
         # What nobody sealed stands for itself: its digest is none of the dossier's, and the comparison names its leaf.
-        return seals.get((payload, payload_type), payload)
+        found = seals.get((payload, payload_type))
+        return found.pop(0) if found else payload
 
     again = draw_up(judged, request, seal, development=development, unopened=certificate.unopened)
     if again != dossier:

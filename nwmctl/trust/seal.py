@@ -64,6 +64,12 @@ def open_seal(envelope: bytes, payload_type: str, ca_pem: bytes, at_us: int) -> 
     return payload
 
 
+def told_by_seal(envelope: bytes) -> tuple[bytes, str]:
+    """What an envelope holds and whose key it names, nothing of it verified. Raises SealError."""
+    payload, _, _, _, keyid = _open(envelope)
+    return payload, keyid
+
+
 def _same_certificate(pem: bytes, keyid: str) -> None:
     """Nothing in an envelope may be written in two ways: not the certificate, and not whose it is."""
     from cryptography import x509

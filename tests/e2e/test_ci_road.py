@@ -186,8 +186,16 @@ def test_with_a_dossier_the_release_key_is_not_needed(jobs: Jobs, dossier: Path,
     same = tree(apart / "targets") == tree(whole / "targets")
     assert same, "bundles and dossier are the same bytes as of a single host"
     assert told["run"]["steps"] == 3
+    certificate = told["certificate"]
+    assert (certificate["development"], certificate["unopened"], certificate["statements"]) == (True, 0, 8)
+    assert Path(certificate["dossier"]).read_bytes() == dossier.read_bytes()
     before = tree(jobs.workspace("certified") / "mirrors")
-    publish_certified(jobs, "certified", dossier, metadata_keys).ok()
+    page = jobs.run(
+        "certified", "publish", "--from", jobs.root / "parts", "--dossier", dossier, "--keys", metadata_keys
+    )
+    assert f"root {certificate['root'].removeprefix('sha256:')[:12]}" in page.ok().out
+    assert "development keys that protect nothing" in page.out
+    assert f"nwmctl verify {jobs.base.project.release}" in page.out
     assert tree(jobs.workspace("certified") / "mirrors") == before, "repeating it changes nothing"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,22 @@ def test_nothing_from_outside(root: Path, asked: str) -> None:
 def test_encoded_traversal(client: TestClient) -> None:
     for path in ("/mirror/%2e%2e/outside", "/mirror/targets/%2e%2e%2f%2e%2e%2foutside", "/mirror/link", "/mirror/%00"):
         assert client.get(path).status_code == 404
+
+
+def test_a_release_s_dossier_is_found_by_name_and_number(client: TestClient, root: Path) -> None:
+    where = "/api/releases/nwm-2.5/250/dossier"
+    assert client.get(where).status_code == 404
+    kept = {"0" * 64: b"{}", "1" * 64: b'{"newer":1}'}
+    for age, (digest, data) in enumerate(kept.items()):
+        path = root / "targets" / f"{digest}.nwm-2.5-250.dossier.json"
+        path.write_bytes(data)
+        os.utime(path, (age, age))
+    (root / "targets" / "nwm-2.5-250.dossier.json").write_bytes(b"no digest in front")
+    (root / "targets" / f"{'2' * 64}.nwm-2.5-250.dossier.json").symlink_to(root.parent / "outside")
+    answer = client.get(where)
+    assert (answer.status_code, answer.content) == (200, b'{"newer":1}')
+    assert 'filename="nwm-2.5-250.dossier.json"' in answer.headers["content-disposition"]
+    assert client.head(where).content == b""
+    others = ("nwm-2.5/251", "nwm-2/250", "nwmx2.5/250", "..%2f..%2foutside/250", "nwm-2.5/x", "%00/1", "nwm-2.5/-1")
+    assert {client.get(f"/api/releases/{each}/dossier").status_code for each in others} == {404}
+    assert client.post(where).status_code == 405
