@@ -33,11 +33,11 @@ class Outlet:
     """
 
     def __init__(self, path: Path, state: Hasher, *, past_cache: bool = False) -> None:
+        # Anonymous memory lies on a page's border, as writing past the cache asks for.
+        self._buffers = [memoryview(mmap.mmap(-1, CHUNK)) for _ in range(_BUFFERS)]
         self._file = _create(path, _PAST_CACHE if past_cache else 0)
         self._state = state
         self._writer = Aside()
-        # Anonymous memory lies on a page's border, as writing past the cache asks for.
-        self._buffers = [memoryview(mmap.mmap(-1, CHUNK)) for _ in range(_BUFFERS)]
         self._turn = 0
         self._filled = 0
         self._written = 0

@@ -77,6 +77,27 @@ def test_where_nothing_is_written_past_the_cache_the_usual_way_is_taken(
     assert refused <= 1
 
 
+def test_a_file_system_that_opens_nothing_so_is_written_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = os.open
+
+    def refusing(path: str, flags: int, mode: int = 0o777, **more: int | None) -> int:
+        asked.append(flags & os.O_DIRECT)
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with Outlet(tmp_path / "x", Hasher(), past_cache=True) as out:
+        out.put(_SOURCE)
+        out.finish()
+    assert asked == [os.O_DIRECT, 0]
+    assert (tmp_path / "x").read_bytes() == _SOURCE
+    assert not (tmp_path / "x").stat().st_mode & 0o111
+
+
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_a_problem_in_the_thread_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     writes = 0
