@@ -32,7 +32,9 @@ from nwmctl.domain.certificate import (
     LinkTopic,
 )
 from nwmctl.domain.digest import digest_bytes
-from nwmctl.domain.evidence import Evidence
+from nwmctl.domain.evidence import Check, Evidence
+from nwmctl.domain.figure import Obtained
+from nwmctl.domain.policy import Rule
 from nwmctl.domain.release import Tighten
 from nwmctl.errors import (
     ApprovalNeededError,
@@ -41,6 +43,7 @@ from nwmctl.errors import (
     ChainBrokenError,
     ContentSignatureError,
     DossierFormatError,
+    DossierMismatchError,
     LeafMissingError,
     LeafUnprovenError,
     NwmError,
@@ -53,7 +56,8 @@ from nwmctl.errors import (
 )
 from nwmctl.formats import canonical, documents
 from nwmctl.storage.content import ContentStore
-from nwmctl.trust.certifier import certify, request_certificate
+from nwmctl.trust.certificate import draw_up
+from nwmctl.trust.certifier import _judged, certify, recheck, request_certificate
 from nwmctl.trust.dossier import by_name, expect_leaf, expect_release, open_certificate, read_dossier
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys
 from nwmctl.trust.seal import CERTIFICATE_TYPE, STATEMENT_TYPE, open_seal, sealer
@@ -268,6 +272,56 @@ def test_staging_refuses_a_dossier_of_other_bundles(road: Road, dossier: Dossier
             road.outcomes["certify"] = replace(road.outcomes["certify"], outputs=outputs)
             with pytest.raises(error):
                 road.run(session, step)
+
+
+# --- a dossier from elsewhere, held against the bundles here ------------------------------------------------------
+
+
+def sealed_otherwise(request: CertificationRequest, keys: KeyRing, change: Callable[[bytes, str], bytes]) -> Dossier:
+    """What a certifying host leaves that holds the release key and seals something else than it found."""
+    judged = _judged(request, keys)
+    seal = sealer(keys)
+    return draw_up(judged, request, lambda data, kind: seal(change(data, kind), kind), development=True)
+
+
+def test_a_dossier_is_rechecked_without_the_release_key(
+    request_: CertificationRequest, dossier: Dossier, keys: KeyRing, anchors: Anchors, tmp_path: Path
+) -> None:
+    shutil.copytree(keys.folder, tmp_path / "keys")
+    (tmp_path / "keys" / "release.pem").unlink()
+    request = replace(request_, keys=str(tmp_path / "keys"))
+    assert recheck(request, dossier) == opened(dossier, anchors)
+    with pytest.raises(OtherReleaseError):
+        recheck(replace(request, sequence=21), dossier)
+    with pytest.raises(CertificationRefusedError):
+        recheck(replace(request, bundles=request.bundles[:1]), dossier)
+    with pytest.raises(DossierMismatchError, match="not the one"):
+        recheck(replace(request, tighten=Tighten(TIGHTER)), dossier)
+
+
+TIGHTER = {"*": {Check.PARITY: Rule(Obtained.PROXY)}}
+
+
+def test_what_the_release_key_sealed_is_not_believed_for_that(
+    request_: CertificationRequest, dossier: Dossier, keys: KeyRing, anchors: Anchors
+) -> None:
+    def better_checks(data: bytes, kind: str) -> bytes:
+        return data.replace(b'"verdict":"not_run"', b'"verdict":"passed"')
+
+    def for_real_fleets(data: bytes, kind: str) -> bytes:
+        return data.replace(b'"virtual_only":true', b'"virtual_only":false') if kind == CERTIFICATE_TYPE else data
+
+    for change, told in ((better_checks, "'checks' release/virtual/host/host"), (for_real_fleets, "its certificate")):
+        forged = sealed_otherwise(request_, keys, change)
+        opened(forged, anchors)
+        with pytest.raises(DossierMismatchError) as refusal:
+            recheck(request_, forged)
+        assert told in refusal.value.why
+    stranger = "a paper that no leaf names"
+    padded = replace(dossier, papers={**dossier.papers, str(digest_bytes(stranger.encode())): stranger})
+    opened(padded, anchors)
+    with pytest.raises(DossierMismatchError, match="not the one"):
+        recheck(request_, padded)
 
 
 # --- the walk -----------------------------------------------------------------------------------------------------
