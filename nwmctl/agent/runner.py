@@ -21,6 +21,7 @@ from nwmctl.domain.digest import Digest
 from nwmctl.domain.event import Decided, Event, Remedy, RunEnded, RunState, StepFailed, StepFinished, StepStarted
 from nwmctl.domain.step import Json, Outcome, OutputRef, PlannedStep, StepState
 from nwmctl.errors import InternalError, NwmError
+from nwmctl.storage.full import refuse_full_disk
 
 Progress = Callable[[str, float], None]
 
@@ -219,7 +220,7 @@ class Runner:
             except NwmError as refusal:
                 problem = refusal
             except Exception as defect:
-                problem = InternalError(
+                problem = refuse_full_disk(defect, step.id) or InternalError(
                     f"step '{step.id}' met a defect of nwmctl: {type(defect).__name__}: {defect}",
                     why="the code did something that it should not do",
                     next="report this with the output of `nwmctl runs show`",

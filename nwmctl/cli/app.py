@@ -121,8 +121,9 @@ def main() -> None:
         # The reader of our output has left (`| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as defect:
-        emit_error(_defect(defect), "--json" in sys.argv)
-        code = int(ExitCode.INTERNAL)
+        told = _defect(defect)
+        emit_error(told, "--json" in sys.argv)
+        code = int(told.exit_code)
     sys.stdout.flush()
     sys.stderr.flush()
     # Worker threads of an interrupted run may still wait for a compiler; its process group dies with this process.
@@ -134,9 +135,12 @@ def _defect(problem: Exception) -> NwmError:
     import traceback
 
     from nwmctl.errors import InternalError
+    from nwmctl.storage.full import refuse_full_disk
 
     if os.environ.get("NWMCTL_DEBUG"):
         traceback.print_exception(problem)
+    if (refusal := refuse_full_disk(problem, "the command")) is not None:
+        return refusal
     frame = traceback.extract_tb(problem.__traceback__)[-1]
     place = f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
     return InternalError(

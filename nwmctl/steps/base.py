@@ -7,7 +7,6 @@ of a step's code that can change its output; a replay test watches that.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -15,11 +14,11 @@ from typing import Generic, Protocol, TypeVar
 from nwmctl.domain.digest import Digest, step_key
 from nwmctl.domain.step import Json, Outcome
 from nwmctl.domain.work import StepName
-from nwmctl.errors import DiskFullError
 from nwmctl.formats import canonical
 from nwmctl.formats.canonical import Plain
 from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.full import refuse_full_disk
 
 Progress = Callable[[str, float], None]
 """Told what is being done and how much of it (0..1, negative where unknown)."""
@@ -27,7 +26,6 @@ Progress = Callable[[str, float], None]
 W = TypeVar("W")
 W_contra = TypeVar("W_contra", contravariant=True)
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _RESULT_TAG = "nwmctl.step-result/1"
 
 
@@ -64,13 +62,10 @@ class Step(Generic[W]):
         try:
             return self.work(order, inputs, progress)
         except OSError as problem:
-            if problem.errno not in FULL:
+            refusal = refuse_full_disk(problem, self.name)
+            if refusal is None:
                 raise
-            raise DiskFullError(
-                f"the disk became full during '{self.name}'",
-                why=problem.strerror or str(problem),
-                next="free some space and resume the run; what was finished is kept",
-            ) from problem
+            raise refusal from problem
 
     def alternatives(self, parameters: Json, inputs: Mapping[str, Digest]) -> Mapping[str, int]:
         """How many of a declared alternative there are with these inputs, where that is fewer than were declared."""

@@ -19,8 +19,9 @@ from nwmctl.domain.work import CompileWork, StepName
 from nwmctl.errors import DiskFullError, UnsupportedRecipeError
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
-from nwmctl.steps.base import FULL, Progress, Step, load_outcome, save_outcome
+from nwmctl.steps.base import Progress, Step, load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.full import FULL
 from nwmctl.toolchains import surroundings
 from nwmctl.toolchains.endings import size
 from nwmctl.toolchains.protocol import Compiled, CompileRequest

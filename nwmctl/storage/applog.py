@@ -36,14 +36,25 @@ class AppendLog:
             sync_folder(path.parent)
 
     def append(self, record: str) -> None:
-        """Write one record (no newline in it); it is on disk when this returns."""
+        """Write one record (no newline in it); it is on disk when this returns, or nothing of it if this raises."""
         if "\n" in record:
             raise ValueError("a record is one line")
         chain = _link(self._chain, record)
-        self._file.write(f"{chain} {record}\n".encode())
-        os.fsync(self._file.fileno())
+        self._write(f"{chain} {record}\n".encode())
         self._chain = chain
         self.records.append(record)
+
+    def _write(self, line: bytes) -> None:
+        """The whole line or nothing: on a disk that is nearly full a part may fit, and later ones would follow it."""
+        whole = os.fstat(self._file.fileno()).st_size
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(whole)
+            raise
 
     def close(self) -> None:
         """Close the file. May be called twice."""

@@ -14,6 +14,7 @@ from nwmctl.errors import ContentCorruptError, ContentMissingError, LogCorruptEr
 from nwmctl.storage.applog import AppendLog, read_log
 from nwmctl.storage.content import ContentStore, write_atomically
 from nwmctl.storage.workspace import Workspace
+from tests.disks import free_bytes, small_disk
 
 
 def test_bytes_and_files_meet_under_one_digest(tmp_path: Path) -> None:
@@ -84,6 +85,21 @@ def test_damage_in_the_middle_is_noticed(tmp_path_factory: pytest.TempPathFactor
     path.write_bytes(bytes(raw))
     with pytest.raises(LogCorruptError):
         read_log(path)
+
+
+def test_a_record_that_does_not_fit_leaves_nothing_of_it(tmp_path: Path) -> None:
+    """A part of it fits on the disk: what follows once there is room again must not stand behind that part."""
+    with small_disk(tmp_path / "disk") as disk:
+        log = AppendLog(disk / "log")
+        log.append("x" * 4000)
+        (disk / "filler").write_bytes(bytes(free_bytes(disk)))
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                log.append("y" * 200)
+        (disk / "filler").unlink()
+        log.append("next")
+        log.close()
+        assert read_log(disk / "log") == ["x" * 4000, "next"]
 
 
 @pytest.mark.parametrize("byte", [0, 65, 255])
