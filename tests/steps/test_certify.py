@@ -299,7 +299,7 @@ def test_a_dossier_is_rechecked_without_the_release_key(
         recheck(replace(request, tighten=Tighten(TIGHTER)), dossier)
 
 
-TIGHTER = {"*": {Check.PARITY: Rule(Obtained.PROXY)}}
+TIGHTER: dict[str, dict[str, Rule]] = {"*": {Check.PARITY: Rule(Obtained.PROXY)}}
 
 
 def test_what_the_release_key_sealed_is_not_believed_for_that(
