@@ -58,6 +58,8 @@ STRANGER = Ed25519Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(2, 34)
 
 VINS = tuple(f"VIRTUAL-CAR-{number:03}" for number in range(1, 4))
 SEQUENCE, FACTORY_SEQUENCE = 20, 10
+MARKET = {"market": "CN", "rxswin": "R157 TINY 2", "approval": "CN-2026-0001"}
+"""The one market that the release is approved for; its virtual vehicles are of none."""
 
 _STEER = Channel("steer", "rad", -0.5, 0.5)
 _ACCEL = Channel("acceleration", "m/s2", -6.0, 3.0)
@@ -329,6 +331,7 @@ def release_plain() -> dict[str, Any]:
             {"name": "canary", "per_model": 1, "gate": {"min_committed": 1.0, "max_failed": 0.0}},
             {"name": "rest", "share": 1.0, "gate": {"min_committed": 1.0, "max_failed": 0.0}},
         ],
+        "markets": [MARKET],
         "max_attempts": 1,
         "poll_s": 0.2,
     }

@@ -1,4 +1,5 @@
-"""What a run found out about each build: the evidence packs, read back for people and machines.
+"""What a run found out about each build: the evidence packs, read back for people and machines, with the markets that
+its release is meant for.
 
 Reads the journal and the content store and nothing else; judges nothing again. The packs of the release's own builds
 come back, not those of the way back, unless they are asked for by name.
@@ -6,16 +7,19 @@ come back, not those of the way back, unless they are asked for by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from nwmctl.agent.journal import fold, list_runs, read_journal
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.evidence import Check, Evidence
-from nwmctl.domain.work import StepName
+from nwmctl.domain.homologation import MarketApproval
+from nwmctl.domain.step import PlannedStep
+from nwmctl.domain.work import BundleWork, StepName
 from nwmctl.errors import ArtifactUnknownError
 from nwmctl.formats import documents
-from nwmctl.formats.codec import to_plain
+from nwmctl.formats.codec import Source, from_plain, to_plain
 from nwmctl.storage.workspace import Workspace
 from nwmctl.validation.layers import LayerRow, layer_rows
 
@@ -38,8 +42,26 @@ class BuildEvidence:
         }
 
 
-def evidence(workspace: Workspace, run: str, place: str = "") -> tuple[str, tuple[BuildEvidence, ...]]:
-    """The run's name and its evidence; ``last`` is the latest run. ``place``: one build, or all of a platform.
+@dataclass(frozen=True, slots=True)
+class RunEvidence:
+    """The evidence of a run. ``markets`` are the release's approvals, as its file states them: empty where it names
+    none or the run makes no bundles."""
+
+    run: str
+    markets: tuple[MarketApproval, ...]
+    builds: tuple[BuildEvidence, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "run": self.run,
+            "markets": [to_plain(each) for each in self.markets],
+            "builds": [one.plain() for one in self.builds],
+        }
+
+
+def evidence(workspace: Workspace, run: str, place: str = "") -> RunEvidence:
+    """The evidence of a run; ``last`` is the latest one. ``place``: one build, or all of a platform.
 
     Raises RunUnknownError, LogCorruptError; ArtifactUnknownError where the run has no such evidence.
     """
@@ -65,4 +87,13 @@ def evidence(workspace: Workspace, run: str, place: str = "") -> tuple[str, tupl
             why="no check of it has ended, or it is about other builds",
             next="see `nwmctl runs show` for its steps; name PLATFORM or PLATFORM/VARIANT/BUILD",
         )
-    return name, tuple(sorted(found, key=lambda one: one.place))
+    plan = history.started.plan if history.started else ()
+    return RunEvidence(name, _markets(plan), tuple(sorted(found, key=lambda one: one.place)))
+
+
+def _markets(plan: Iterable[PlannedStep]) -> tuple[MarketApproval, ...]:
+    found: dict[MarketApproval, None] = {}
+    for step in plan:
+        if step.step == StepName.BUNDLE:
+            found |= dict.fromkeys(from_plain(BundleWork, step.parameters, Source(step.id)).terms.markets)
+    return tuple(found)

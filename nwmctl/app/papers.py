@@ -1,7 +1,7 @@
 """A release's dossier as files: the certificate, in-toto statements, the bill of materials, and every other paper.
 
 Everything is verified before anything is written, and the folder appears whole or not at all. Adds nothing of its own
-but an index of which leaf is in which file.
+but an index of which leaf is in which file, and a list of the markets that the bundles name.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import shutil
 from pathlib import Path
 
 from nwmctl.app.verify import VerifyOrder, opened
-from nwmctl.domain.certificate import DRAFT, LeafKind
+from nwmctl.domain.bundle import BundleManifest
+from nwmctl.domain.certificate import DRAFT, Dossier, LeafKind
+from nwmctl.domain.homologation import MarketApproval
 from nwmctl.errors import OutputUnwritableError
-from nwmctl.formats import canonical
+from nwmctl.formats import canonical, documents
 
 _ENDINGS = {
     LeafKind.PROVENANCE: ".intoto.json",
@@ -37,8 +39,27 @@ def export_papers(order: VerifyOrder, out: Path) -> list[str]:
         if text is not None:
             files[name] = text.encode()
     files["index.json"] = canonical.encode({"status": DRAFT, "leaves": index})
+    files["markets.json"] = canonical.encode({"status": DRAFT, "markets": _markets(certified.dossier)})
     _write(out, files)
     return sorted(files)
+
+
+def _markets(dossier: Dossier) -> list[canonical.Plain]:
+    """Market by market what the bundles say about their approval, and which platforms say so."""
+    found: dict[MarketApproval, list[canonical.Plain]] = {}
+    for proven in dossier.leaves:
+        text = dossier.papers.get(str(proven.leaf.digest)) if proven.leaf.kind is LeafKind.BUNDLE_MANIFEST else None
+        if text is None:
+            continue
+        manifest = documents.decode(BundleManifest, text.encode(), proven.leaf.name)
+        for each in manifest.markets:
+            platforms = found.setdefault(each, [])
+            if manifest.platform not in platforms:
+                platforms.append(manifest.platform)
+    return [
+        {"market": each.market, "rxswin": each.rxswin, "approval": each.approval, "platforms": platforms}
+        for each, platforms in sorted(found.items(), key=lambda item: (item[0].market, item[0].rxswin))
+    ]
 
 
 def _write(out: Path, files: dict[str, bytes]) -> None:

@@ -14,15 +14,17 @@ from nwmctl.domain.evidence import Check, CheckResult, Verdict
 from nwmctl.domain.figure import ResultFigure
 
 if TYPE_CHECKING:
-    from nwmctl.app.evidence import BuildEvidence
+    from nwmctl.app.evidence import RunEvidence
     from nwmctl.validation.layers import LayerRow
 
 _LAYER = "layer."
 
 
-def print_evidence(console: Console, found: tuple[BuildEvidence, ...], *, figures: bool) -> None:
-    """Each build with its checks; ``figures``: with every figure and the layers as well."""
-    for one in found:
+def print_evidence(console: Console, found: RunEvidence, *, figures: bool) -> None:
+    """The markets, and each build with its checks; ``figures``: with every figure and the layers as well."""
+    for each in found.markets:
+        console.print(Text(f"market {each.market}: RXSWIN {each.rxswin}, approval {each.approval}"), soft_wrap=True)
+    for one in found.builds:
         console.print()
         console.rule(f"[bold]{escape(one.place)}[/]  artifact {one.pack.artifact.short}", align="left")
         for result in sorted(one.pack.results, key=lambda result: list(Check).index(result.check)):

@@ -62,9 +62,9 @@ def evidence_(
     """Show what each check found; with --build every figure, and which layer eats the bandwidth."""
     from nwmctl.app.evidence import evidence
 
-    name, found = evidence(settings_of(workspace).open(), run, build)
+    found = evidence(settings_of(workspace).open(), run, build)
     if json_:
-        emit({"run": name, "builds": [one.plain() for one in found]})
+        emit(found.plain())
         return
     from nwmctl.cli.evidence import print_evidence
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from nwmctl.errors import ExitCode
 from tests.e2e.command import Place
+from tests.project import MARKET
 
 
 def test_each_check_is_told_in_words(published: Place) -> None:
@@ -38,3 +42,12 @@ def test_what_has_no_evidence_is_refused(published: Place) -> None:
     assert ran.code == ExitCode.INPUT
     assert ran.json["error"] == "ArtifactUnknownError"
     assert "nt9" in ran.json["what"]
+
+
+def test_the_markets_are_named_with_the_evidence(published: Place, tmp_path: Path) -> None:
+    assert "market CN: RXSWIN R157 TINY 2, approval CN-2026-0001" in published.run("runs", "evidence").ok().out
+    assert published.run("runs", "evidence", "--json").ok().json["markets"] == [MARKET]
+    published.run("evidence", published.project.release, "--out", tmp_path / "papers").ok()
+    told = json.loads((tmp_path / "papers" / "markets.json").read_bytes())
+    # The way back is the previous model: what it was approved as, this release does not say.
+    assert told == {"status": "draft", "markets": [{**MARKET, "platforms": ["virtual"]}]}
