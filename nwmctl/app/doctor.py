@@ -145,7 +145,7 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 def _expiries(settings: Settings) -> Iterator[Finding]:
     """Keys and repository, as long as they can be read; what cannot be read is reported by itself."""
     from nwmctl.app.keychanges import watch
-    from nwmctl.app.renewal import watched_director, watched_repository
+    from nwmctl.app.renewal import watched_database, watched_repository
     from nwmctl.storage.workspace import Workspace
     from nwmctl.trust.keys import load_keyring
 
@@ -158,9 +158,9 @@ def _expiries(settings: Settings) -> Iterator[Finding]:
     except NwmError as problem:
         yield Finding("expiry", "repository", Health.PROBLEM, f"{problem.what}: {problem.why}", problem.next)
     try:
-        found += watched_director(settings)
+        found += watched_database(settings)
     except NwmError as problem:
-        yield Finding("expiry", "director", Health.PROBLEM, f"{problem.what}: {problem.why}", problem.next)
+        yield Finding("expiry", "database", Health.PROBLEM, f"{problem.what}: {problem.why}", problem.next)
     yield from map(_expiry, found)
 
 

@@ -5,7 +5,7 @@ A workspace that came out of a backup is told by its vehicles: what is signed li
 
 The workspace's own copy is signed anew and kept first; the mirrors then get the versioned files and, last of all, the
 timestamp: an interrupted renewal is completed by repeating it. Bundles are not signed again here: their certificate is
-part of their bytes, so a fresh signature is a new publication under a higher sequence.
+part of their bytes, so a fresh signature is a new publication under a higher sequence (``resign``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nwmctl.app.keychanges import Watched, watch
 from nwmctl.app.keys import deployment_keys
 from nwmctl.app.passphrases import unlock
 from nwmctl.app.project import load_project
+from nwmctl.app.resign import published_expiry
 from nwmctl.app.settings import Settings
 from nwmctl.errors import RepositoryEmptyError
 from nwmctl.fleet.manifests import highest_reported
@@ -97,7 +98,11 @@ def watched_repository(folder: Path) -> tuple[Watched, ...]:
     return _of_repository(kept) if kept else ()
 
 
-def watched_director(settings: Settings) -> tuple[Watched, ...]:
-    """When the root ends that the workspace's director serves. Raises NwmError for a database that cannot be read."""
-    expiry = root_watched(Workspace(settings.workspace))
-    return (Watched(expiry, expiry.state(SystemClock().now_us())),) if expiry else ()
+def watched_database(settings: Settings) -> tuple[Watched, ...]:
+    """When the root ends that the workspace's director serves, and the signatures of what was published last.
+
+    Raises NwmError for a database that cannot be read.
+    """
+    workspace, now_us = Workspace(settings.workspace), SystemClock().now_us()
+    found = (root_watched(workspace), published_expiry(workspace))
+    return tuple(Watched(expiry, expiry.state(now_us)) for expiry in found if expiry)

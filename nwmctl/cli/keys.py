@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nwmctl.cli.ceremony import group as ceremony
-from nwmctl.cli.common import JsonOption, KeysOption, PlatformsOption, WorkspaceOption, emit, settings_of, talk
+from nwmctl.cli.common import (
+    AesKeyOption,
+    JsonOption,
+    KeysOption,
+    PlatformsOption,
+    WorkspaceOption,
+    emit,
+    settings_of,
+    talk,
+)
 
 if TYPE_CHECKING:
     from nwmctl.app.keychanges import Change
@@ -23,6 +32,7 @@ PassphraseOption = Annotated[
         "--passphrase-env", help="Environment variable that holds the keys' passphrase [asked on a terminal]."
     ),
 ]
+ApprovalOption = Annotated[list[Path] | None, typer.Option("--approval", help="A signed approval of a bundle.")]
 FolderOption = Annotated[Path, typer.Option("--keys", help="The key folder.")]
 CountOption = Annotated[int | None, typer.Option("--count", min=0, help="How many new keys [as many as now].")]
 ThresholdOption = Annotated[
@@ -206,6 +216,48 @@ def refresh(
     what = "signed anew" if done.renewed else "still good for more than half of their lives"
     talk().print(f"the repository's metadata are {what}; published now on: {', '.join(done.mirrors) or 'no mirror'}")
     print_watched(done.watched)
+
+
+@group.command("resign")
+def resign(
+    release: Annotated[Path, typer.Argument(help="The release file; its sequence is raised.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where the published signatures still hold for long.")
+    ] = False,
+    approval: ApprovalOption = None,
+    passphrase_env: PassphraseOption = None,
+    aes_key: AesKeyOption = None,
+    workspace: WorkspaceOption = None,
+    keys: KeysOption = None,
+    platforms: PlatformsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Publish a release again, under a certificate that holds for longer and the next free sequence.
+
+    Artifacts and evidence come out of the store; vehicles that run the release already need nothing.
+    """
+    from nwmctl.app.resign import prepare
+    from nwmctl.app.session import open_session
+    from nwmctl.cli.keytables import day
+    from nwmctl.cli.running import RunRequest, run_until
+    from nwmctl.domain.work import StepName
+
+    settings = settings_of(workspace, keys, platforms, aes_key)
+    done = prepare(settings, release, force=force, passphrase_env=passphrase_env)
+    if not done.needed:
+        if json_:
+            emit({"needed": False, "sequence": done.sequence, "ends": day(done.ends_us)})
+        talk().print(f"the signatures of sequence {done.sequence} hold until {day(done.ends_us)}: nothing was done")
+        return
+    if done.renewed:
+        talk().print(f"the release certificate is renewed, until {day(done.ends_us)}")
+    talk().print(f"sequence {done.before} is published again as {done.sequence}, written into {release.name}")
+    purpose = f"nwmctl keys resign {release.name}"
+    with open_session(
+        settings, release, purpose, approvals=approval or (), passphrase_env=passphrase_env, ask=True
+    ) as session:
+        run_until(session, RunRequest(StepName.PUBLISH, purpose, json_))
+    talk().print("next: `nwmctl rollout start RELEASE` offers them to vehicles; end the campaigns of the old ones")
 
 
 @group.command("sign")

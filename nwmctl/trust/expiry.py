@@ -21,11 +21,11 @@ _DIRECTOR_ROOT = (
     "have the holders sign the next one: `nwmctl keys ceremony draft --director`, sign, finish; then "
     "`nwmctl director root`"
 )
-_ROOT_WARNING = timedelta(days=180)
+_ROOT_WARNING = _LEAF_WARNING = timedelta(days=180)
 _LISTS = "nwmctl keys refresh RELEASE"
 _LEAF = (
-    "nwmctl keys rotate release, then publish under a higher sequence: swupdate refuses bundles of an expired "
-    "certificate, also those that were signed in time"
+    "nwmctl keys resign RELEASE: renews it and publishes the release again under it; swupdate refuses bundles of an "
+    "expired certificate, also those that were signed in time"
 )
 _AUTHORITY = "vehicles carry it: bring a new one to them with a bundle while this one holds"
 
@@ -85,9 +85,14 @@ def ring_expiries(ring: KeyRing) -> tuple[Expiry, ...]:
         if roots:
             found.append(root_expiry(name, roots[-1]))
     if ring.has(KeyRole.RELEASE):
-        found.append(_certificate("release certificate", ring.certificate_pem(), timedelta(days=180), _LEAF))
+        found.append(_certificate("release certificate", ring.certificate_pem(), _LEAF_WARNING, _LEAF))
         found.append(_certificate("release authority", ring.ca_pem(), timedelta(days=365), _AUTHORITY))
     return tuple(found)
+
+
+def bundle_expiry(sequence: int, ends_us: int) -> Expiry:
+    """Of the bundles of a published release, whose certificate ends at ``ends_us``."""
+    return Expiry(f"published bundles, sequence {sequence}", ends_us, _us(_LEAF_WARNING), _LEAF)
 
 
 def root_expiry(name: str, root: bytes) -> Expiry:

@@ -36,7 +36,7 @@ from nwmctl.errors import (
 from nwmctl.formats import documents
 from nwmctl.trust.keyfiles import free_name, keep_root, replace_file, unwritable, write_new
 from nwmctl.trust.publics import parse_public
-from nwmctl.trust.release_keys import make_release_key, reach_release_key, release_text
+from nwmctl.trust.release_keys import certify_again, make_release_key, reach_release_key, release_text
 from nwmctl.trust.ring import KEYRING_NAME, KeyRing
 
 _PLATFORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -125,6 +125,20 @@ def rotate_keys(ring: KeyRing, clock: Clock, wish: Wish, passphrase: bytes | Non
         for entry in ring.document.keys
     )
     return add_keys(KeyRing(ring.folder, replace(ring.document, keys=retired)), clock, [wish], passphrase)
+
+
+def renew_certificate(ring: KeyRing, clock: Clock, passphrase: bytes | None = None) -> KeyRing:
+    """The ring with a fresh certificate for its release key, by the same authority; the key stays, wherever it is.
+
+    Raises KeyMissingError, KeyRingError, KeyPassphraseError; then nothing has changed.
+    """
+    before = ring.entry(KeyRole.RELEASE)
+    try:
+        fresh = certify_again(ring.folder, before, clock.now_us(), passphrase)
+        keys = tuple(fresh if entry == before else entry for entry in ring.document.keys)
+        return _saved(KeyRing(ring.folder, replace(ring.document, keys=keys)))
+    except OSError as problem:
+        raise unwritable(ring.folder, problem) from problem
 
 
 def revoke_key(

@@ -7,12 +7,14 @@ ring: the caller does.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nwmctl.domain.keys import KeyEntry, KeyRole
-from nwmctl.errors import KeyRingError
+from nwmctl.errors import KeyRingError, PublicKeyError
 from nwmctl.trust.keyfiles import free_name, write_new
+from nwmctl.trust.signers import read_small
 
 if TYPE_CHECKING:
     from nwmctl.trust.authority import ReleaseKey
@@ -34,6 +36,29 @@ def reach_release_key(folder: Path, uri: str, pem: str, now_us: int, passphrase:
 
     public = release_key(pem.encode())
     return _certified(folder, uri, public, free_name(folder, "release", numbered=False), now_us, passphrase)
+
+
+def certified_key(pem: bytes) -> ReleaseKey:
+    """The public key of a release certificate. Raises KeyRingError."""
+    from cryptography import x509
+
+    from nwmctl.trust.authority import fit_release_key
+
+    try:
+        return fit_release_key(x509.load_pem_x509_certificate(pem).public_key())
+    except (ValueError, PublicKeyError) as problem:
+        raise KeyRingError(
+            "the release certificate cannot be renewed",
+            why=getattr(problem, "why", str(problem)),
+            next="restore the key folder from its backup, or make a new key: `nwmctl keys rotate release`",
+        ) from problem
+
+
+def certify_again(folder: Path, entry: KeyEntry, now_us: int, passphrase: bytes | None) -> KeyEntry:
+    """The same key under a certificate that begins now. Raises KeyRingError, KeyPassphraseError."""
+    public = certified_key(read_small(folder / entry.certificate))
+    made = _certified(folder, entry.uri, public, free_name(folder, "release", numbered=False), now_us, passphrase)
+    return replace(entry, certificate=made.certificate)
 
 
 def release_text(pem: str) -> str:
