@@ -28,7 +28,7 @@ from tests.trust.test_repository import ROLES, START, Mirror, bundle
 NEW = bundle()
 TOP = bundle("nt3.0")
 """Listed by the platform's own role, in a bin of it; and by the top-level one."""
-LONG = 3_500
+LONG = 2_000
 NAMES = ["timestamp", "snapshot", "targets", "platform-nt2.0", "bin-nt2.0", "root"]
 
 
@@ -145,8 +145,8 @@ def test_a_sample_of_mutants(served: Served, hunting: Hunting, role: str) -> Non
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("role", NAMES)
-def test_eighty_thousand_mutants(served: Served, hunting: Hunting, role: str) -> None:
-    damaged(served, hunting, role, 10_000)
+def test_forty_thousand_mutants(served: Served, hunting: Hunting, role: str) -> None:
+    damaged(served, hunting, role, 5_000)
     insiders(served, hunting, role, LONG)
 
 
