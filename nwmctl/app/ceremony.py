@@ -25,7 +25,7 @@ from nwmctl.errors import (
 )
 from nwmctl.formats import documents
 from nwmctl.storage.content import write_atomically
-from nwmctl.trust.expiry import root_ends_soon
+from nwmctl.trust.expiry import root_due
 from nwmctl.trust.keyfiles import keep_root
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.metadata import MAX_ROOT
@@ -128,12 +128,12 @@ def follow(ring: KeyRing, secret: bytes | None) -> tuple[NextRoot, ...]:
 
 
 def renew(ring: KeyRing, secret: bytes | None, now_us: int) -> tuple[NextRoot, ...]:
-    """The next root in place of one that ends soon, where the folder holds enough root keys; others are left to their
+    """The next root in place of one that is due, where the folder holds enough root keys; others are left to their
     holders. Raises what opening a key raises."""
     found = []
     for holders in ROOT_ROLES:
         newest = _newest(ring, holders)
-        if newest is None or _pending(ring, holders) or not root_ends_soon(newest, now_us):
+        if newest is None or _pending(ring, holders) or not root_due(newest, now_us):
             continue
         with suppress(KeyThresholdError):
             data = draft_root(ring.document, newest, now_us, ROOT_ROLES[holders])

@@ -21,7 +21,7 @@ from nwmctl.formats.uptane_reports import Installed, decode_report
 from nwmctl.storage.database import Database, Reader
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.director import DirectorKeys, DirectorPool
-from nwmctl.trust.expiry import Expiry, root_expiry
+from nwmctl.trust.expiry import Expiry, check_clock, root_expiry
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.vehicle_report import installed_of
 
@@ -111,7 +111,9 @@ def sign_fleet(
     """Sign what is due, with ``workers`` processes; ``told`` hears (looked at, signed). Raises key errors,
     MetadataSignatureError where the keys are not those that the director's root names, SigningProcessError."""
     with fleet_database(workspace) as database:
-        check_root(database.reader, load_keyring(keys.folder))
+        ring = load_keyring(keys.folder)
+        check_clock(ring, clock.now_us())
+        check_root(database.reader, ring)
         fingerprint = keys.open().fingerprint
         with DirectorPool(keys, workers) as pool:
             files = director.sign_due(database, pool, fingerprint, clock.now_us(), told)

@@ -33,7 +33,7 @@ from nwmctl.publishing.train import publish
 from nwmctl.steps.stage import load_repository, save_repository
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.current import needs_renewal
-from nwmctl.trust.expiry import repository_expiries
+from nwmctl.trust.expiry import check_clock, repository_expiries
 from nwmctl.trust.metadata import TIMESTAMP_PATH
 from nwmctl.trust.repository import Publication, add_targets, is_behind, is_below
 
@@ -68,6 +68,7 @@ def refresh(settings: Settings, release: Path, *, force: bool = False, passphras
                 why=f"nothing was published from the workspace {workspace.root} yet",
                 next="name the workspace that publishes with --workspace, or publish a release first",
             )
+        check_clock(ring, clock.now_us())
         secret = unlock(ring, passphrase_env)
         roots = renew_roots(ring, secret, clock.now_us())
         renewed_root(workspace, ring, clock, secret)

@@ -37,6 +37,7 @@ from nwmctl.fleet.releases import check_sequence
 from nwmctl.steps.base import load_outcome
 from nwmctl.storage.workspace import Workspace
 from nwmctl.trust.payload_key import load_payload_key
+from nwmctl.trust.expiry import check_clock
 
 _MIN_FREE = 500 << 20
 _ANY_TOKEN = "checked-only"
@@ -182,6 +183,8 @@ def open_session(
         yield Session(settings, workspace, project, path, parts, search)
 
 
+        if ask:
+            check_clock(keys, SystemClock().now_us())
 @contextmanager
 def _rehearsal(settings: Settings) -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="nwmctl-dry-run-") as folder:

@@ -29,6 +29,10 @@ class KeyUnknownError(InputError):
     """No key of the ring is the one that was named."""
 
 
+class ClockBehindError(InputError):
+    """This machine's clock shows a time before the keys were made: what it signs would have expired already."""
+
+
 class PassphraseNeededError(InputError):
     """New keys are to be encrypted, and no passphrase was given."""
 

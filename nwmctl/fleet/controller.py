@@ -1,8 +1,11 @@
 """The controller: what advances campaigns, wherever it runs.
 
 ``tick`` looks at facts and at the time it is given, and takes at most the steps that they justify; running it twice
-changes nothing more. A lease in the database keeps two controllers from ticking at once: a holder that dies loses it
-after its time. No person's terminal takes part.
+changes nothing more. A lease in the database keeps two controllers from ticking at once. No person's terminal takes
+part.
+
+Quiet counts only while somebody watched: time in which no controller ticked, because none ran or because the clock was
+set forward or back, moves the begin of a wave's quiet along, and silence is looked for only afterwards.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from nwmctl.domain.fleet import FINAL, AssignmentState
 from nwmctl.fleet.campaigns import abort_in
 from nwmctl.fleet.events import EventKind, record
 from nwmctl.fleet.gates import decide, decide_return, enough_committed
+from nwmctl.fleet.leases import hold_lease, last_held_us
 from nwmctl.fleet.records import CampaignRecord, WaveRecord, all_campaigns, set_campaign, set_wave, waves_of
 from nwmctl.fleet.reports import FAILURES
 from nwmctl.fleet.tally import Counts, counted, recount
@@ -25,35 +29,20 @@ CONTROLLER = "controller"
 SILENT_POLLS = 20
 """A vehicle that has begun is silent after this many missed polls, and not before ``SILENT_AT_LEAST_S``."""
 SILENT_AT_LEAST_S = 60.0
+WATCHED_GAP_S = 300
+"""The longest time between two ticks that counts as watched: a restart of the controller, and no more."""
 _SECOND = 1_000_000
 _LIVE = "'offered', 'deferred', 'downloading', 'installed', 'trial'"
 _MOVING = (CampaignState.RUNNING, CampaignState.ROLLING_BACK)
 
 
-def hold_lease(tx: Transaction, name: str, holder: str, now_us: int, ttl_us: int) -> bool:
-    """Take or keep the lease ``name`` for ``ttl_us``; false while another holder has it."""
-    tx.execute(
-        "INSERT INTO lease (name, holder, expires_us) VALUES (:name, :holder, :expires) "
-        "ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_us = excluded.expires_us "
-        "WHERE lease.holder = excluded.holder OR lease.expires_us <= :now_us",
-        name=name,
-        holder=holder,
-        expires=now_us + ttl_us,
-        now_us=now_us,
-    )
-    row = tx.one("SELECT holder FROM lease WHERE name = :name", name=name)
-    return row is not None and row[0] == holder
-
-
-def give_lease_back(tx: Transaction, name: str, holder: str) -> None:
-    """Let the next holder begin at once."""
-    tx.execute("DELETE FROM lease WHERE name = :name AND holder = :holder", name=name, holder=holder)
-
-
 def leased_tick(tx: Transaction, holder: str, now_us: int, ttl_us: int) -> bool:
     """One tick, if this holder has the lease; says whether it had."""
+    before = last_held_us(tx, CONTROLLER, ttl_us)
     if not hold_lease(tx, CONTROLLER, holder, now_us, ttl_us):
         return False
+    if before is not None:
+        _pass_over(tx, before, now_us)
     tick_in(tx, now_us)
     return True
 
@@ -71,6 +60,20 @@ def tick_in(tx: Transaction, now_us: int) -> None:
             _sweep(tx, campaign, now_us)
         if campaign.state in _MOVING:
             _advance(tx, campaign, now_us)
+
+
+def _pass_over(tx: Transaction, before_us: int, now_us: int) -> None:
+    """Take time that nobody watched, or that only the clock says has gone by, out of every wave's quiet."""
+    gap = now_us - before_us
+    if 0 <= gap <= WATCHED_GAP_S * _SECOND:
+        return
+    tx.execute(
+        "UPDATE wave SET quiet_since_us = quiet_since_us + :gap WHERE state = :soaking",
+        gap=gap,
+        soaking=WaveState.SOAKING.value,
+    )
+    # Vehicles could not be heard either: they get a part of the usual time before anybody calls them silent.
+    tx.execute("UPDATE campaign SET swept_us = :now_us", now_us=now_us)
 
 
 def wave_counts(counts: Counts, wave: WaveRecord) -> WaveCounts:

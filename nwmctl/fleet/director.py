@@ -27,6 +27,8 @@ from nwmctl.trust.metadata import next_version
 
 PAGE = 4_000
 _MINUTE_US = 60_000_000
+_SKEW_US = 86_400_000_000
+"""How far the clocks of machines that sign may differ."""
 _VEHICLES = (
     "SELECT e.vin, e.dialect, e.ecus, e.ecus_sha256, e.reported_version, f.version, f.content, f.expires_us "
     "FROM vehicle_ecus e LEFT JOIN director_file f ON f.vin = e.vin "
@@ -74,7 +76,8 @@ class Wanted:
 
     def due(self, fingerprint: str, now_us: int) -> bool:
         """Whether it has to be signed anew."""
-        fresh = self.expires_us - now_us >= RENEW_US and self.version >= self.reported
+        # A file that outlives what is ever granted was signed by a clock that ran ahead.
+        fresh = RENEW_US <= self.expires_us - now_us <= LIFETIME_US + _SKEW_US and self.version >= self.reported
         return not fresh or self.content != self.content_with(fingerprint)
 
     def order(self, now_us: int) -> Order:

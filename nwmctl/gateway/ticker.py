@@ -10,7 +10,8 @@ import asyncio
 import logging
 
 from nwmctl.errors import NwmError
-from nwmctl.fleet.controller import CONTROLLER, give_lease_back, leased_tick
+from nwmctl.fleet.controller import CONTROLLER, leased_tick
+from nwmctl.fleet.leases import give_lease_back
 from nwmctl.fleet.offers import note_seen
 from nwmctl.gateway.edge import Edge
 
@@ -27,7 +28,7 @@ class Ticker:
         self._period_s = period_s
         self._lease_us = int(max(5.0, 5 * period_s) * 1_000_000)
         self._advance = advance
-        self._seen_us = 0
+        self._seen_at = float("-inf")
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -48,8 +49,10 @@ class Ticker:
 
     async def _once(self) -> None:
         now_us = self._edge.clock.now_us()
-        if now_us - self._seen_us >= _SEEN_EVERY_S * 1_000_000:
-            self._seen_us = now_us
+        # By the clock that nobody sets: after a jump back, the other one would say "not yet" for as long.
+        at = self._edge.clock.monotonic()
+        if at - self._seen_at >= _SEEN_EVERY_S:
+            self._seen_at = at
             await self._store_seen()
         if self._advance:
             await self._edge.write(lambda tx: leased_tick(tx, self._holder, now_us, self._lease_us))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nwmctl.trust.metadata import TIMESTAMP_PATH, moment, translated, versioned
-from nwmctl.trust.repository import LIFETIME, MetadataSet, Publication
+from nwmctl.trust.metadata import TIMESTAMP_PATH, translated, versioned
+from nwmctl.trust.repository import MetadataSet, Publication, is_due
 
 if TYPE_CHECKING:
     from nwmctl.domain.keys import KeyRole
@@ -29,7 +29,7 @@ def as_publication(state: MetadataSet) -> Publication:
 
 
 def needs_renewal(state: MetadataSet, now_us: int) -> bool:
-    """Whether less than half of a part's lifetime is left (root excepted: rotating it is a person's decision)."""
+    """Whether a part is due, see ``is_due`` (root excepted: rotating it is a person's decision)."""
     from tuf.api.metadata import Metadata
 
     from nwmctl.domain.keys import KeyRole
@@ -41,9 +41,7 @@ def needs_renewal(state: MetadataSet, now_us: int) -> bool:
         (KeyRole.TIMESTAMP, state.timestamp),
     )
     with translated():
-        return any(
-            Metadata.from_bytes(data).signed.expires - moment(now_us) < LIFETIME[role] / 2 for role, data in parts
-        )
+        return any(is_due(role, Metadata.from_bytes(data).signed.expires, now_us) for role, data in parts)
 
 
 def state_files(publication: Publication) -> Mapping[str, bytes]:

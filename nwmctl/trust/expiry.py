@@ -7,11 +7,11 @@ what old bundles hang on by half a year.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from nwmctl.domain.keys import KeyRole
-from nwmctl.errors import KeyRingError
+from nwmctl.errors import ClockBehindError, KeyRingError
 from nwmctl.trust.keys import KeyRing
 from nwmctl.trust.metadata import translated
 from nwmctl.trust.repository import MetadataSet
@@ -52,6 +52,22 @@ class Expiry:
         if now_us >= self.expires_us:
             return ExpiryState.EXPIRED
         return ExpiryState.SOON if now_us >= self.expires_us - self.warn_us else ExpiryState.HOLDS
+
+
+def check_clock(ring: KeyRing, now_us: int) -> None:
+    """Return if this machine's clock can be right: it shows no time before the keys were made.
+
+    A clock that runs ahead cannot be told from a long pause; what it has signed is signed anew once it is right again.
+    Raises ClockBehindError.
+    """
+    made_us = ring.document.created_us
+    if now_us < made_us - _us(timedelta(days=1)):
+        now, made = (datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%d") for at in (now_us, made_us))
+        raise ClockBehindError(
+            f"this machine's clock shows {now}, and the keys in {ring.folder.name} were made on {made}",
+            why="metadata that are signed now would have expired already, and every vehicle would refuse them",
+            next="set the clock right, and run the command again",
+        )
 
 
 def repository_expiries(state: MetadataSet) -> tuple[Expiry, ...]:
@@ -104,9 +120,14 @@ def root_expiry(name: str, root: bytes) -> Expiry:
     return Expiry(f"{name}, version {view.version}", view.expires_us, _us(_ROOT_WARNING), remedy)
 
 
-def root_ends_soon(root: bytes, now_us: int) -> bool:
-    """Whether it is time for the next root, keys or no keys. Raises RootDraftError."""
-    return root_expiry("", root).state(now_us) is not ExpiryState.HOLDS
+def root_due(root: bytes, now_us: int) -> bool:
+    """Whether it is time for the next root: this one ends soon, or was made when the clock ran ahead and would hold for
+    longer than any is granted. Raises RootDraftError."""
+    from nwmctl.trust.roots import ROOT_LIFETIME
+
+    expiry = root_expiry("", root)
+    beyond = expiry.expires_us > now_us + _us(ROOT_LIFETIME + timedelta(days=1))
+    return beyond or expiry.state(now_us) is not ExpiryState.HOLDS
 
 
 def _certificate(name: str, pem: bytes, before: timedelta, remedy: str) -> Expiry:

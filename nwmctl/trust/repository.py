@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ LIFETIME: Mapping[KeyRole, timedelta] = {
     KeyRole.TIMESTAMP: timedelta(days=30),
 }
 """How long each file holds. Whoever holds back the timestamp is noticed after its lifetime."""
+_SKEW = timedelta(days=1)
+"""How far the clocks of machines that sign may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +290,8 @@ def _publish(
     root = state.root.signed
     for name, metadata in state.lists.items():
         seen = reported.get(name, 0)
-        if name in changed or _half_gone(metadata, pen.clock.now_us()) or metadata.signed.version < seen:
+        due = is_due(KeyRole.TARGETS, metadata.signed.expires, pen.clock.now_us())
+        if name in changed or due or metadata.signed.version < seen:
             metadata.signed.version = next_version(metadata.signed.version, seen)
             keys, threshold = delegations.signing_keys(name, state.targets, state.lists)
             pen.seal(metadata, KeyRole.TARGETS, _texts(state.targets, keys), threshold, name)
@@ -311,8 +314,11 @@ def _publish(
     return Publication(files, timestamp, MetadataSet(tuple(state.roots), targets, snapshot, timestamp, delegated))
 
 
-def _half_gone(metadata: Metadata[Any], now_us: int) -> bool:
-    return bool(metadata.signed.expires - moment(now_us) < LIFETIME[KeyRole.TARGETS] / 2)
+def is_due(role: KeyRole, expires: datetime, now_us: int) -> bool:
+    """Whether metadata must be signed anew: half of their life is gone, or they outlive what is ever granted, because
+    they were signed when this machine's clock ran ahead. Whoever held those back would not be noticed for as long."""
+    left = expires - moment(now_us)
+    return not LIFETIME[role] / 2 <= left <= LIFETIME[role] + _SKEW
 
 
 def _texts(delegator: Metadata[Any], keyids: Sequence[str]) -> list[str]:

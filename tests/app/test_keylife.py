@@ -17,10 +17,10 @@ from nwmctl.app.keys import Folder, make_keys
 from nwmctl.app.settings import Settings, load_settings
 from nwmctl.cli.app import app
 from nwmctl.domain.keys import KeyRole, KeyState
-from nwmctl.errors import KeyThresholdError, MetadataSignatureError, RepositoryEmptyError
+from nwmctl.errors import ClockBehindError, KeyThresholdError, MetadataSignatureError, RepositoryEmptyError
 from nwmctl.steps.stage import load_repository, save_repository
 from nwmctl.trust.client import TrustedState, refresh
-from nwmctl.trust.expiry import Expiry, ExpiryState
+from nwmctl.trust.expiry import Expiry, ExpiryState, repository_expiries
 from nwmctl.trust.keyfolder import Wish
 from nwmctl.trust.keys import KeyRing, init_keys, load_keyring
 from nwmctl.trust.repository import add_targets, create_repository
@@ -218,6 +218,46 @@ def test_a_restored_backup_is_published_above_what_vehicles_have_seen(
     assert version(served / "41.snapshot.json") == 41
     assert version(served / "40.targets.json") == 40
     assert version(served / "39.platform-virtual.json") == 39
+
+
+@pytest.mark.parametrize("ahead", [3, 400, 27_000])
+def test_what_a_clock_signed_that_ran_ahead_is_signed_anew(
+    settings: Settings, files: ProjectFiles, ring: KeyRing, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Left alone, it would hold for years: nobody would notice who holds back what came after it."""
+    publish(settings, ring, real_now())
+    served = settings.workspace / "mirrors" / "local"
+    with monkeypatch.context() as patch:
+        later = real_now().us + ahead * DAY
+        patch.setattr(SystemClock, "now_us", lambda self: later)
+        assert renewal.refresh(settings, files.release, force=True).renewed
+    wrong = version(served / "metadata" / "timestamp.json")
+    assert renewal.refresh(settings, files.release).renewed
+    assert not renewal.refresh(settings, files.release).renewed
+    state = load_repository(settings.workspace / "repository")
+    assert state is not None
+    assert version(served / "metadata" / "timestamp.json") == wrong + 1
+    for one in repository_expiries(state.state):
+        years = 5 if "root" in one.name else 1
+        assert one.expires_us <= real_now().us + years * 366 * DAY, one.name
+
+    def fetch(path: str) -> bytes | None:
+        place = served / path
+        return place.read_bytes() if place.exists() else None
+
+    found = refresh(TrustedState(state.state.roots[0]), fetch, real_now().us)
+    assert found.resolve(bundle("virtual").name) == bundle("virtual")
+
+
+def test_a_clock_before_the_keys_signs_nothing(
+    settings: Settings, files: ProjectFiles, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(settings, ring, FixedClock(real_now().us - 20 * DAY))
+    before = {path: path.read_bytes() for path in settings.workspace.rglob("*.json")}
+    monkeypatch.setattr(SystemClock, "now_us", lambda self: 86_400_000_000)
+    with pytest.raises(ClockBehindError, match="1970-01-02"):
+        renewal.refresh(settings, files.release, force=True)
+    assert {path: path.read_bytes() for path in settings.workspace.rglob("*.json")} == before
 
 
 def test_roots_that_end_soon_are_renewed_where_their_keys_are(tmp_path: Path, files: ProjectFiles) -> None:

@@ -22,8 +22,9 @@ from nwmctl.errors import (
 )
 from nwmctl.fleet.campaigns import abort, create_campaign, pause, resume, rollback, start
 from nwmctl.fleet.consequences import ActionState, Heard, InstallMode
-from nwmctl.fleet.controller import give_lease_back, hold_lease, leased_tick, tick
+from nwmctl.fleet.controller import leased_tick, tick
 from nwmctl.fleet.inventory import import_inventory
+from nwmctl.fleet.leases import give_lease_back, hold_lease
 from nwmctl.fleet.offers import Act, Idle, Owed, Stop, offer, standing
 from nwmctl.fleet.releases import claim_sequence, enable_release
 from nwmctl.fleet.status import fleet_counts, status, story

@@ -135,6 +135,11 @@ def test_a_file_is_signed_once_and_again_when_something_changes(database: Databa
     renewed = serve(database, vin, signer, T0 + LIFETIME_US * 3 // 4)
     assert renewed["targets"] == first["targets"]
     assert renewed["expires"] != first["expires"]
+    # A clock that ran ahead has signed for next year; once it is right, that is no reason to wait until then.
+    ahead = serve(database, vin, signer, T0 + 50 * LIFETIME_US)
+    right = serve(database, vin, signer, T0 + LIFETIME_US * 3 // 4)
+    assert right["expires"] == renewed["expires"] != ahead["expires"]
+    assert int(str(right["version"])) > int(str(ahead["version"]))
     house.finish(database, vin)
     after = serve(database, vin, signer, T0 + LIFETIME_US * 3 // 4)
     assert after["targets"] == {}
