@@ -49,7 +49,7 @@ class VerifyOrder:
     keys: Path | None = None
     dossier: Path | None = None
     release: Path | None = None
-    model: Path | None = None
+    models: tuple[Path, ...] = ()
     workspace: Path | None = None
     safety_keys: tuple[str, ...] = ()
     model_keys: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ def verify(order: VerifyOrder) -> Verified:
         links += [Link(LinkTopic.CERTIFICATE, LinkState.OPEN, _NO_DOSSIER), *unpapered(bundles)]
         manifests: list[BundleManifest] = [bundle.manifest for bundle in bundles]
     else:
-        anchors = _with_weights(anchors, order.model, certified)
+        anchors = _with_weights(anchors, order.models, certified)
         manifests = [one.manifest for one in bundles] or list(certified.manifests.values())
         for bundle in bundles:
             expect_leaf(certified.leaves, LeafKind.BUNDLE, bundle.manifest.filename, bundle.digest)
@@ -262,10 +262,13 @@ def _certified(
     return Certified.of(dossier, certificate)
 
 
-def _with_weights(anchors: Anchors, folder: Path | None, certified: Certified) -> Anchors:
-    """The anchors with the digests of the trained model's files, if its folder was named."""
-    if folder is None:
-        return anchors
+def _with_weights(anchors: Anchors, folders: Sequence[Path], certified: Certified) -> Anchors:
+    """The anchors with the digests of the trained models' files, of those whose folders were named."""
+    weights = {place: digest for folder in folders for place, digest in _weights(folder, certified).items()}
+    return replace(anchors, weights=weights)
+
+
+def _weights(folder: Path, certified: Certified) -> dict[str, Digest]:
     card_bytes = read_file(folder / CARD_NAME, "model card")
     model = digest_bytes(card_bytes)
     kinds = [kind for kind in BundleKind if certified.leaves.get((LeafKind.MODEL, str(kind))) == model]
@@ -277,8 +280,7 @@ def _with_weights(anchors: Anchors, folder: Path | None, certified: Certified) -
         )
     card = documents.decode(ModelCard, card_bytes, CARD_NAME)
     own = {role: _digest(folder / entry.path) for role, entry in card.files.items() if role.startswith("weights")}
-    weights = {f"{kind}/{role}": digest for kind in kinds for role, digest in own.items()}
-    return replace(anchors, weights=weights)
+    return {f"{kind}/{role}": digest for kind in kinds for role, digest in own.items()}
 
 
 def _digest(path: Path) -> Digest:
@@ -315,6 +317,7 @@ def _facts(bundles: Sequence[BundleContents], certified: Certified | None) -> di
             "sequence": certificate.sequence,
             "root": str(certificate.root),
             "leaves": certificate.leaves,
+            "key": certified.key,
             "status": certificate.status,
             "virtual_only": certificate.virtual_only,
             "development": certificate.development,

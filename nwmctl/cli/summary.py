@@ -242,7 +242,7 @@ def _next(console: Console, summary: Summary) -> None:
         rows.append((f"nwmctl verify {pattern}", "what a bundle establishes, offline"))
     if summary.certificate and summary.certificate.staged:
         release = _short_path(summary.release_file.resolve())
-        rows.append((f"nwmctl verify {release}", "what the whole release does, back to the weights"))
+        rows.append((f"nwmctl verify {release}", "what the whole release establishes, back to the weights"))
         rows.append((f"nwmctl evidence {release} --out FOLDER", "certificate, statements, bill of materials as files"))
     if summary.campaign:
         rows.append(("nwmctl rollout status", "how the campaign stands"))

@@ -26,7 +26,8 @@ def verify(
         Path | None, typer.Option("--release", help="A release file whose safety and model keys you trust.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Folder of the trained model, to compare its weights.")
+        list[Path] | None,
+        typer.Option("--model", help="Folder of a trained model, to compare its weights (may be repeated)."),
     ] = None,
     safety_key: Annotated[
         list[str] | None, typer.Option("--safety-key", help="A key that may sign policies (may be repeated).")
@@ -48,8 +49,8 @@ def verify(
     from nwmctl.app.verify import verify as walk
 
     order = VerifyOrder(
-        subject, authority, keys, dossier, release, model, workspace, tuple(safety_key or ()), tuple(model_key or ()),
-        complete, aes_key or "",
+        subject, authority, keys, dossier, release, tuple(model or ()), workspace, tuple(safety_key or ()),
+        tuple(model_key or ()), complete, aes_key or "",
     )  # fmt: skip
     found = walk(order)
     if json_:
@@ -60,7 +61,7 @@ def verify(
     from nwmctl.domain.certificate import LinkState
 
     console = page()
-    console.print(f"[green]✓[/] {escape(subject.name)}: nothing contradicts anything else")
+    console.print(f"[green]✓[/] {escape(subject.name)}: nothing contradicts anything else", soft_wrap=True)
     for link in found.links:
         mark = "[green]✓[/]" if link.state is LinkState.ESTABLISHED else "[yellow]–[/]"
         console.print(f"  {mark} [dim]{link.topic:12}[/] {escape(link.text)}", soft_wrap=True)

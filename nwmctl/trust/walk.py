@@ -26,7 +26,7 @@ from nwmctl.trust.dossier import by_name, expect_leaf
 from nwmctl.trust.judgements import check_outside_results
 from nwmctl.trust.model_signature import verify_model_signature
 from nwmctl.trust.permission import Papers, permit
-from nwmctl.trust.seal import STATEMENT_TYPE, open_seal
+from nwmctl.trust.seal import STATEMENT_TYPE, open_seal, told_by_seal
 from nwmctl.trust.statements import CHECKS, PROVENANCE
 
 
@@ -57,6 +57,11 @@ class Certified:
     def of(cls, dossier: Dossier, certificate: Certificate) -> Certified:
         """With its leaves by name."""
         return cls(dossier, certificate, by_name(dossier.leaves))
+
+    @property
+    def key(self) -> str:
+        """The release key that sealed the certificate."""
+        return told_by_seal(self.dossier.certificate.encode())[1]
 
     def digest(self, kind: LeafKind, name: str) -> Digest:
         """What was certified under this name. Raises LeafMissingError."""
@@ -123,7 +128,9 @@ def walk(manifest: BundleManifest, certified: Certified, anchors: Anchors) -> It
 
 def _certificate(manifest: BundleManifest, certified: Certified) -> Iterator[Link]:
     certificate = certified.certificate
-    keys = "development keys, which protect nothing" if certificate.development else "the release authority's key"
+    keys = f"the release key {_short(certified.key)}"
+    if certificate.development:
+        keys += " (development keys, which protect nothing)"
     shown = len(certified.leaves)
     whole = "all" if shown == certificate.leaves else f"{shown} of the"
     yield _known(
@@ -259,9 +266,11 @@ def _model(
             continue
         here = anchors.weights.get(f"{kind}/{role}")
         if here is None:
-            yield _open(LinkTopic.WEIGHTS, f"{role} {entry.digest.short}, {entry.size} bytes: no bytes given (--model)")
+            text = f"{role} of the {kind} model, {entry.digest.short}, {entry.size} bytes: no bytes given (--model)"
+            yield _open(LinkTopic.WEIGHTS, text)
         elif here == entry.digest:
-            yield _known(LinkTopic.WEIGHTS, f"{role} {entry.digest.short}: the trained bytes are these")
+            text = f"{role} of the {kind} model, {entry.digest.short}: the trained bytes are these"
+            yield _known(LinkTopic.WEIGHTS, text)
         else:
             raise _broken(f"the {role} here are not those of the chain", f"{here.short}, not {entry.digest.short}")
     lineage = canonical.encode(to_plain(card.lineage))

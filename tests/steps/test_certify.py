@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -59,7 +62,7 @@ from nwmctl.trust.dossier import by_name, expect_leaf, expect_release, open_cert
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys
 from nwmctl.trust.seal import CERTIFICATE_TYPE, STATEMENT_TYPE, open_seal, sealer
 from nwmctl.trust.walk import Anchors, Certified, walk
-from tests.e2e.command import refused
+from tests.e2e.command import ROOT, refused
 from tests.mutants import Hunting, mutants
 from tests.project import MODEL_KEY, SAFETY_KEY, STRANGER
 from tests.real import require_real
@@ -448,7 +451,14 @@ def test_verify_walks_a_staged_release(walked: Road, tmp_path: Path) -> None:
     place = walked.place
     release = place.project.release
     mirror = place.workspace / "mirrors" / "local" / "targets"
-    whole = place.run("verify", release, "--model", place.project.folder / "model", "--json").ok().json
+    models = [
+        word
+        for path in (place.project.folder / "model", place.project.folder / "previous")
+        for word in ("--model", path)
+    ]
+    whole = place.run("verify", release, *models, "--json").ok().json
+    assert not any("no bytes given" in line for line in whole["open"])
+    assert whole["certificate"]["key"].startswith("rsa3072:")
     assert whole["certificate"]["status"] == "draft"
     assert any("the trained bytes are these" in line for line in whole["established"])
     assert any("its evidence satisfies the rules of virtual fleets" in line for line in whole["established"])
@@ -496,3 +506,28 @@ def test_evidence_writes_every_paper_as_a_file(walked: Road, tmp_path: Path) -> 
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(place.run("evidence", empty, "--out", tmp_path / "x", "--json"), "DossierMissingError", 3)
+
+
+def audited(dossier: Path, authority: Path) -> subprocess.CompletedProcess[str]:
+    """The program that docs/certificate.md gives to auditors, in a Python that cannot see nwmctl."""
+    page = (ROOT / "docs" / "certificate.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-I", "-c", program, str(dossier), str(authority)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_an_auditor_needs_no_nwmctl(data: bytes, dossier: Dossier, keys: KeyRing, tmp_path: Path) -> None:
+    require_real("openssl", shutil.which("openssl") is not None, "apt-get install openssl")
+    whole, authority = tmp_path / "dossier.json", keys.folder / "release-ca.crt"
+    whole.write_bytes(data)
+    done = audited(whole, authority)
+    assert done.returncode == 0, done.stderr
+    told = [" ".join((one.leaf.kind, one.leaf.name, str(one.leaf.digest))) for one in dossier.leaves]
+    assert done.stdout.splitlines() == told
+    other = init_keys(tmp_path / "other", real_now(), [KeyRole.RELEASE], development=True)
+    assert audited(whole, other.folder / "release-ca.crt").returncode != 0
+    name = dossier.leaves[3].leaf.name.encode()
+    for old, new in ((b'"name":"%s"' % name, b'"name":"%sx"' % name), (b"draft", b"final")):
+        assert old in data
+        whole.write_bytes(data.replace(old, new, 1))
+        assert audited(whole, authority).returncode != 0, old
