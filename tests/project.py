@@ -134,18 +134,24 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Network:
-    """A tiny driver: pursues the route, holds its speed, and a small hidden layer that ``seed`` makes its own."""
+    """A tiny driver: pursues the route, holds its speed, and a small hidden layer that ``seed`` makes its own.
+
+    ``width`` of the hidden layer; ``tuned``: how far a fine-tune has moved its weights, as a share of each."""
 
     seed: int = 0
     fault: Fault = Fault.NONE
     version: str = ""
+    width: int = 16
+    tuned: float = 0.0
 
     @property
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Of the hidden layer: [246,16] and [16,2]."""
+        """Of the hidden layer: [246,width] and [width,2]."""
         dice = np.random.default_rng(self.seed)
-        up = dice.normal(size=(246, 16)) * 0.004
-        down = dice.normal(size=(16, 2)) * np.array([0.02, 0.2])
+        up = dice.normal(size=(246, self.width)) * 0.004
+        down = dice.normal(size=(self.width, 2)) * np.array([0.02, 0.2]) * np.sqrt(16 / self.width)
+        if self.tuned:
+            up *= 1 + self.tuned * dice.normal(size=up.shape)
         return up.astype(np.float32), down.astype(np.float32)
 
     def answer(self, seen: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -266,7 +272,7 @@ def write_model(folder: Path, network: Network, *, name: str = "tiny", signer: E
     }
     card = ModelCard(
         name=name,
-        version=network.version or f"0.{network.seed}",
+        version=network.version or f"0.{network.seed}" + (f"-tuned-{network.tuned:g}" if network.tuned else ""),
         description="a tiny driver for tests",
         parameters=sum(values.size for values in network.weights),
         contract=CONTRACT,

@@ -23,10 +23,12 @@ from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.work import (
     BundleWork,
     CertifyWork,
+    DeltasWork,
     FleetRulesWork,
     PublishWork,
     PullWork,
     RolloutWork,
+    SignDeltasWork,
     SignWork,
     StageWork,
     StepName,
@@ -62,6 +64,8 @@ class PlanRequest:
     """Those of the policy."""
     search: SearchOrder | None = None
     """How much to search for recipes; None takes the profiles'."""
+    census: Digest | None = None
+    """Which versions the fleet has, where the release asks for deltas."""
     pinned: frozenset[str] = frozenset()
     """Builds (``platform/variant/build``) whose recipes a person has pinned; nothing is searched for them."""
 
@@ -263,9 +267,12 @@ def _bundle_and_sign(
 
 def _release_part(request: PlanRequest) -> list[PlannedStep]:
     release = request.release
-    certify = _certify(release)
+    deltas = _deltas(request)
+    certify = _certify(release, deltas)
     inputs: dict[str, Digest | OutputRef] = {"policy": request.policy, "dossier": OutputRef(certify.id, "dossier")}
-    inputs |= {name: source for name, source in certify.inputs.items() if name.startswith("swu:")}
+    inputs |= {name: source for name, source in certify.inputs.items() if name.startswith(("swu:", "delta_bundles"))}
+    if deltas:
+        inputs["census"] = deltas[0].inputs["census"]
     train = (release.name, release.sequence, release.platforms, release.mirrors)
     why = "every mirror holds every byte before anyone may ask"
     stage = PlannedStep("stage", StepName.STAGE, to_plain(StageWork(*train)), inputs, why)
@@ -293,16 +300,47 @@ def _release_part(request: PlanRequest) -> list[PlannedStep]:
         {"published": OutputRef("publish", "published"), **factory},
         "opens the campaign; its waves run on their own clock",
     )
-    return [certify, stage, publish, rollout]
+    return [*deltas, certify, stage, publish, rollout]
 
 
-def _certify(release: Release) -> PlannedStep:
-    inputs: dict[str, Digest | OutputRef] = {
+def _signed(release: Release, *parts: str) -> dict[str, Digest | OutputRef]:
+    """What was signed: ``PART:K/P`` for each bundle kind and platform."""
+    return {
         f"{part}:{kind}/{platform}": OutputRef(f"sign/{kind}/{platform}", part)
         for kind in _KINDS
         for platform in release.platforms
-        for part in ("swu", "papers")
+        for part in parts
     }
+
+
+def _deltas(request: PlanRequest) -> list[PlannedStep]:
+    """Build and sign what leads from the versions that vehicles have to the release; nothing where nobody asks."""
+    release, census = request.release, request.census
+    if release.deltas is None or census is None:
+        return []
+    work = DeltasWork(release.sequence, release.platforms, release.fleet.factory_sequence, release.deltas)
+    build = PlannedStep(
+        StepName.DELTAS,
+        StepName.DELTAS,
+        to_plain(work),
+        {"census": census, **_signed(release, "swu")},
+        "vehicles that have an earlier version download the difference",
+    )
+    rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
+    sign = PlannedStep(
+        StepName.SIGN_DELTAS,
+        StepName.SIGN_DELTAS,
+        to_plain(SignDeltasWork(rules, release.trust.safety_keys, release.trust.approver_keys)),
+        {"deltas": OutputRef(build.id, "deltas"), **_signed(release, "swu", "papers")},
+        "the signing process has each delta make its file, and judges the evidence about that file, before it signs",
+    )
+    return [build, sign]
+
+
+def _certify(release: Release, deltas: Sequence[PlannedStep]) -> PlannedStep:
+    inputs = _signed(release, "swu", "papers")
+    if deltas:
+        inputs["delta_bundles"] = OutputRef(StepName.SIGN_DELTAS, "bundles")
     rules = FleetRulesWork(release.fleet.virtual, release.tighten.platforms, release.tighten.approvals)
     trust = release.trust
     work = CertifyWork(

@@ -10,36 +10,40 @@ from collections.abc import Iterator, Sequence
 from nwmctl.bundling.read import BundleContents
 from nwmctl.domain.bundle import BundleManifest
 from nwmctl.domain.certificate import Certificate, Link, LinkState, LinkTopic
+from nwmctl.formats.bundle_names import bundle_filename
 
 _SHOWN = 5
 
 
 def bundle_links(contents: BundleContents, key: str) -> Iterator[Link]:
     """What was seen in a bundle that was read whole. ``key`` names the payload key that was given, empty for none."""
-    manifest = contents.manifest
+    manifest, name = contents.manifest, bundle_filename(contents.manifest, contents.description)
     whole = f"{contents.size} bytes in all, {contents.digest.short}"
     texts = [
-        f"{manifest.filename}: the release authority signed its description",
-        f"{manifest.filename}: {len(contents.sizes)} files have the hashes that were signed ({whole})",
+        f"{name}: the release authority signed its description",
+        f"{name}: {len(contents.sizes)} files have the hashes that were signed ({whole})",
         f"release {manifest.release}, sequence {manifest.sequence}, for {manifest.platform}",
         f"hardware: board {manifest.board}, revisions {', '.join(manifest.revisions)}",
         f"model {manifest.model_version}, card {manifest.model}",
         f"{len(contents.chassis)} chassis adaptations agree with their own worked examples",
     ]
     packings = {file.filename: file.packing for file in contents.description.files if file.packing}
-    encrypted = [name for name, packing in packings.items() if packing.encrypted]
-    opened = [name for name in encrypted if name not in contents.sealed]
+    encrypted = [file for file, packing in packings.items() if packing.encrypted]
+    opened = [file for file in encrypted if file not in contents.sealed]
     if opened:
         texts.append(f"{manifest.filename}: {_files(opened)} unpack with the key {key} to what was signed")
     for text in texts:
         yield Link(LinkTopic.BUNDLE, LinkState.ESTABLISHED, text)
-    closed = [name for name in encrypted if name in contents.sealed]
+    closed = [file for file in encrypted if file in contents.sealed]
     if closed:
         text = f"{manifest.filename}: what {_files(closed)} unpack to: encrypted, no key was given (--aes-key)"
         yield Link(LinkTopic.BUNDLE, LinkState.OPEN, text)
-    deltas = [name for name in contents.sealed if name not in encrypted]
+    deltas = [file for file in contents.sealed if file not in encrypted]
     if deltas:
-        text = f"{manifest.filename}: what {_files(deltas)} make of the files that they change (deltas)"
+        text = (
+            f"{name}: that the delta of {_files(deltas)} makes what was signed: it starts from a file in the "
+            "vehicle, which is not here (the signing and the certifying process each had it made)"
+        )
         yield Link(LinkTopic.BUNDLE, LinkState.OPEN, text)
 
 

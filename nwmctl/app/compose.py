@@ -10,6 +10,7 @@ from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.project import Project, read_file
 from nwmctl.app.resources import templates_folder
 from nwmctl.app.settings import COMPILE_TIMEOUT_S
+from nwmctl.bundling.delta_bundle import APPLY_TEMPLATE_NAME
 from nwmctl.bundling.pack import PackingOrder
 from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME
 from nwmctl.domain.clock import Clock, Sleep
@@ -21,6 +22,8 @@ from nwmctl.formats.codec import to_plain
 from nwmctl.steps.bundle import bundle_step
 from nwmctl.steps.certify import certify_step
 from nwmctl.steps.compile import compile_step
+from nwmctl.steps.delta_plan import deltas_step
+from nwmctl.steps.delta_sign import sign_deltas_step
 from nwmctl.steps.judge import judge_step
 from nwmctl.steps.log_replay import log_replay_step
 from nwmctl.steps.publish import publish_step
@@ -81,8 +84,12 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
         StepName.JUDGE: judge_step(store, project.base),
         StepName.LOG_REPLAY: log_replay_step(store, toolchains, project.base),
         StepName.VALIDATE: validate_step(store, toolchains, parts.clock),
-        StepName.BUNDLE: bundle_step(store, PackingOrder(key=parts.payload_key), _join_template()),
+        StepName.BUNDLE: bundle_step(store, PackingOrder(key=parts.payload_key), _template(JOIN_TEMPLATE_NAME)),
         StepName.SIGN: sign_step(store, parts.keys, parts.passphrase, parts.approvals, parts.clock),
+        StepName.DELTAS: deltas_step(store),
+        StepName.SIGN_DELTAS: sign_deltas_step(
+            store, parts.keys, parts.passphrase, parts.clock, _template(APPLY_TEMPLATE_NAME)
+        ),
         StepName.CERTIFY: certify_step(store, parts.keys, parts.passphrase, parts.clock, parts.payload_key),
         StepName.STAGE: stage_step(store, setting),
         StepName.PUBLISH: publish_step(store, setting),
@@ -92,8 +99,8 @@ def build_steps(parts: Parts) -> dict[str, StepCode]:
     }
 
 
-def _join_template() -> str:
-    return read_file(templates_folder() / JOIN_TEMPLATE_NAME, "joining script's template").decode()
+def _template(name: str) -> str:
+    return read_file(templates_folder() / name, "script's template").decode()
 
 
 def toolchain_registry() -> Registry:

@@ -169,6 +169,8 @@ _BUILD = frozenset(
         StepName.VALIDATE,
         StepName.BUNDLE,
         StepName.SIGN,
+        StepName.DELTAS,
+        StepName.SIGN_DELTAS,
         StepName.CERTIFY,
     }
 )

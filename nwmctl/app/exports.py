@@ -16,7 +16,7 @@ from nwmctl.domain.policy import judge
 from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.domain.train import TrainSpec, papers_name
 from nwmctl.domain.work import StepName
-from nwmctl.errors import ChecksRefusedError, DossierMissingError, OutputUnwritableError
+from nwmctl.errors import ChecksRefusedError, DeltasElsewhereError, DossierMissingError, OutputUnwritableError
 from nwmctl.publishing.train import collect_train, write_bundle_folder
 from nwmctl.steps.certify import BROUGHT
 from nwmctl.steps.stage import bundle_results, open_signed
@@ -92,10 +92,16 @@ def certified_plan(session: Session, plan: Sequence[PlannedStep], path: Path) ->
     """The plan with a dossier that was drawn up elsewhere: ``certify`` holds it against the bundles, and needs no
     release key for that. ``path`` is its file, or a folder with it.
 
-    Raises DossierMissingError, DossierFormatError, OtherReleaseError, and what ``open_certificate`` raises; then
-    nothing has changed.
+    Raises DeltasElsewhereError, DossierMissingError, DossierFormatError, OtherReleaseError, and what
+    ``open_certificate`` raises; then nothing has changed.
     """
     release, keys = session.project.release, session.parts.keys
+    if release.deltas is not None:
+        raise DeltasElsewhereError(
+            f"release '{release.name}' has deltas; it is not published with a dossier that was drawn up elsewhere",
+            why="deltas are planned by what the fleet has, built and signed where the release is published",
+            next="publish it without --dossier, with the release key at hand, or take 'deltas:' out of the release",
+        )
     data = _dossier_bytes(path, dossier_name(release.name, release.sequence))
     dossier = read_dossier(data, path.name)
     certificate = open_certificate(dossier, keys.ca_pem(), session.parts.clock.now_us())
@@ -140,7 +146,9 @@ def collected_plan(session: Session, plan: Sequence[PlannedStep], parts: Sequenc
     return tuple(_brought(step, brought) for step in plan if step.step in _AFTER)
 
 
-_AFTER = frozenset({StepName.CERTIFY, StepName.STAGE, StepName.PUBLISH, StepName.ROLLOUT})
+_AFTER = frozenset(
+    {StepName.DELTAS, StepName.SIGN_DELTAS, StepName.CERTIFY, StepName.STAGE, StepName.PUBLISH, StepName.ROLLOUT}
+)
 
 
 def _brought(step: PlannedStep, brought: dict[str, Digest]) -> PlannedStep:

@@ -13,6 +13,7 @@ from nwmctl.agent.building import SearchOrder
 from nwmctl.agent.plan import PlanRequest, build_plan
 from nwmctl.app.recipes import Pinned, pin
 from nwmctl.app.resources import templates_folder
+from nwmctl.domain.delta import FleetCensus
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Check
 from nwmctl.domain.platform import Catalogue, PlatformProfile
@@ -63,8 +64,11 @@ class Project:
         }
         return digest_bytes(canonical.encode({name: str(digest_bytes(data)) for name, data in parts.items()}))
 
-    def plan(self, store: ContentStore, search: SearchOrder | None = None) -> tuple[PlannedStep, ...]:
-        """The whole plan; puts the documents that steps read into the store. Raises RuntimeFileError."""
+    def plan(
+        self, store: ContentStore, search: SearchOrder | None = None, census: FleetCensus | None = None
+    ) -> tuple[PlannedStep, ...]:
+        """The whole plan; puts the documents that steps read into the store. ``census`` is what deltas are planned by,
+        for a release that asks for some. Raises RuntimeFileError."""
         names = self.release.platforms
         for runtime in self.release.runtimes:
             _keep_runtime(self.base, runtime, store)
@@ -81,6 +85,7 @@ class Project:
             policy_signature=store.put_bytes(self.policy_envelope),
             judges=self.policy.judges,
             search=search,
+            census=store.put_bytes(documents.encode(census)) if census else None,
             pinned=self.pinned,
         )
         return build_plan(request)

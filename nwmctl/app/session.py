@@ -19,6 +19,7 @@ from nwmctl.agent.plan import FACTORY, restrict
 from nwmctl.agent.runner import Listener, resolve
 from nwmctl.app.clock import SystemClock, system_sleep
 from nwmctl.app.compose import Parts, build_steps, release_content
+from nwmctl.app.delta_facts import release_census
 from nwmctl.app.engine import Engine, RunReport
 from nwmctl.app.fleets import fleet_database, inventory_path
 from nwmctl.app.keys import deployment_keys
@@ -31,13 +32,13 @@ from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.platform import HOST_UNIT
 from nwmctl.domain.step import Outcome, PlannedStep, StepState
 from nwmctl.domain.work import StepName
-from nwmctl.errors import DiskFullError, HostPlatformError, RunUnknownError
+from nwmctl.errors import DeltasSealedError, DiskFullError, HostPlatformError, RunUnknownError
 from nwmctl.fleet.inventory import read_inventory
 from nwmctl.fleet.releases import check_sequence
 from nwmctl.steps.base import load_outcome
 from nwmctl.storage.workspace import Workspace
-from nwmctl.trust.payload_key import load_payload_key
 from nwmctl.trust.expiry import check_clock
+from nwmctl.trust.payload_key import load_payload_key
 
 _MIN_FREE = 500 << 20
 _ANY_TOKEN = "checked-only"
@@ -60,7 +61,7 @@ class Session:
         self, until: StepName = StepName.ROLLOUT, platforms: Iterable[str] = (), kinds: Sequence[BundleKind] = ()
     ) -> tuple[PlannedStep, ...]:
         """The plan up to the steps ``until``, for some platforms and bundle kinds (none named: all)."""
-        plan = self.project.plan(self.workspace.store(), self.search)
+        plan = self._whole_plan()
         return restrict(plan, until, platforms, kinds or tuple(BundleKind))
 
     def run(self, plan: Sequence[PlannedStep], command: str, listener: Listener) -> RunReport:
@@ -74,7 +75,7 @@ class Session:
 
     def factory_plan(self) -> tuple[PlannedStep, ...]:
         """The steps that build what the factory installed in the vehicles of a virtual fleet; empty for others."""
-        plan = self.project.plan(self.workspace.store(), self.search)
+        plan = self._whole_plan()
         mark = f"{StepName.SIGN}/{FACTORY}/"
         return upstream(plan, [step.id for step in plan if step.id.startswith(mark)])
 
@@ -94,6 +95,13 @@ class Session:
             factory = {name.removeprefix("factory:"): d for name, d in opened.outputs.items() if name != "campaign"}
             keep_virtual_fleet(self.project, self.workspace, self.parts.keys, factory, self.settings.aes_key)
         return str(opened.summary["_campaign"])
+
+    def _whole_plan(self) -> tuple[PlannedStep, ...]:
+        project, store, census = self.project, self.workspace.store(), None
+        if project.release.deltas is not None:
+            _refuse_sealed_deltas(self.parts.payload_key is not None)
+            census = release_census(project, self.parts.database.reader, store)
+        return project.plan(store, self.search, census)
 
     def forecast(self, plan: Sequence[PlannedStep]) -> dict[str, StepState]:
         """For each step whether the store has its result already, as far as that can be known beforehand."""
@@ -125,6 +133,15 @@ class Session:
 
     def _engine(self) -> Engine:
         return Engine(self.settings, self.workspace, self.parts.clock, self.parts.sleep)
+
+
+def _refuse_sealed_deltas(sealed: bool) -> None:
+    if sealed:
+        raise DeltasSealedError(
+            "the release asks for deltas, and its payloads shall be encrypted",
+            why="deltas are not encrypted: whoever has an old artifact could read the new one out of its delta",
+            next="take 'deltas:' out of the release, or leave --aes-key out",
+        )
 
 
 def _refuse_host_platform(project: Project) -> None:
@@ -166,6 +183,8 @@ def open_session(
         workspace.store().sweep()
         _refuse_full_disk(workspace)
         keys = deployment_keys(settings, virtual=project.release.fleet.virtual)
+        if ask:
+            check_clock(keys, SystemClock().now_us())
         secret = unlock(keys, passphrase_env) if ask else passphrase(passphrase_env)
         database = stack.enter_context(fleet_database(workspace))
         parts = Parts(
@@ -183,8 +202,6 @@ def open_session(
         yield Session(settings, workspace, project, path, parts, search)
 
 
-        if ask:
-            check_clock(keys, SystemClock().now_us())
 @contextmanager
 def _rehearsal(settings: Settings) -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="nwmctl-dry-run-") as folder:

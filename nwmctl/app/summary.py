@@ -12,9 +12,11 @@ from pathlib import Path
 from nwmctl.agent.plan import FACTORY
 from nwmctl.app.engine import BUDGET_S, RunReport
 from nwmctl.app.session import Session
+from nwmctl.bundling.delta_roads import Way
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.certificate import Certificate, LeafKind, dossier_name
+from nwmctl.domain.delta import DeltaBundles
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
 from nwmctl.domain.policy import Shortfall, judge
@@ -54,6 +56,13 @@ class BundleRow:
     filename: str
     size: int
     path: Path
+    serves: tuple[int, ...] = ()
+    """The sequences from which it leads here by deltas; none for a full bundle."""
+
+    @property
+    def way(self) -> Way:
+        """How it brings its payloads."""
+        return Way.DELTA if self.serves else Way.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,8 @@ class Summary:
                     "file": row.filename,
                     "size": row.size,
                     "path": str(row.path),
+                    "way": str(row.way),
+                    "from": list(row.serves),
                 }
                 for row in self.bundles
             ],
@@ -233,15 +244,22 @@ def _staged(session: Session, digest: Digest, filename: str) -> Path | None:
 
 
 def _bundles(session: Session, report: RunReport, store: ContentStore) -> list[BundleRow]:
-    rows = []
+    rows, outcomes = [], report.result.outcomes
     for step in report.plan:
-        outcome = report.result.outcomes.get(step.id)
+        outcome = outcomes.get(step.id)
         if step.step != StepName.SIGN or outcome is None or step.id.startswith(f"{StepName.SIGN}/{FACTORY}/"):
             continue
         kind = BundleKind(step.id.split("/")[1])
         filename, size = outcome.summary["_file"], outcome.summary["size"]
         path = _staged(session, outcome.outputs["swu"], str(filename)) or store.path(outcome.outputs["swu"])
         rows.append(BundleRow(kind, step.platform, str(filename), int(size), path))
+    signed = outcomes.get(StepName.SIGN_DELTAS)
+    if signed is not None:
+        listed = documents.decode(DeltaBundles, store.read(signed.outputs["bundles"]), "delta bundles")
+        for one in listed.bundles:
+            path = _staged(session, one.swu, one.filename) or store.path(one.swu)
+            serves = one.serves.sequences
+            rows.append(BundleRow(BundleKind.RELEASE, one.serves.platform, one.filename, one.size, path, serves))
     return rows
 
 

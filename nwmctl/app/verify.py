@@ -8,6 +8,7 @@ then looked for on the mirrors of this machine.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from nwmctl.errors import (
     KeysNeededError,
 )
 from nwmctl.formats import documents
+from nwmctl.formats.bundle_names import bundle_filename
 from nwmctl.trust.cms import verify_cms
 from nwmctl.trust.dossier import MAX_DOSSIER, expect_leaf, expect_release, open_certificate, read_dossier
 from nwmctl.trust.keys import load_keyring
@@ -38,6 +40,7 @@ from nwmctl.trust.walk import Anchors, Certified, walk
 
 _DOSSIER = ".dossier.json"
 _BUNDLE = ".swu"
+_DELTA = re.compile(r"-delta-[0-9a-f]{16}(?=\.swu\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,15 @@ def verify(order: VerifyOrder) -> Verified:
         manifests: list[BundleManifest] = [bundle.manifest for bundle in bundles]
     else:
         anchors = _with_weights(anchors, order.models, certified)
-        manifests = [one.manifest for one in bundles] or list(certified.manifests.values())
+        # A bundle with deltas has the manifest of the full one.
+        found_here = {one.manifest.filename: one.manifest for one in bundles}
+        manifests = list(found_here.values() or certified.manifests.values())
         for bundle in bundles:
-            expect_leaf(certified.leaves, LeafKind.BUNDLE, bundle.manifest.filename, bundle.digest)
+            name = bundle_filename(bundle.manifest, bundle.description)
+            expect_leaf(certified.leaves, LeafKind.BUNDLE, name, bundle.digest)
+            if name != bundle.manifest.filename:
+                text = f"it names the bundle {name}, which brings the same by deltas"
+                links.append(Link(LinkTopic.CERTIFICATE, LinkState.ESTABLISHED, text))
         here = {bundle.manifest.filename for bundle in bundles}
         for manifest in manifests:
             if manifest.filename not in here:
@@ -164,7 +173,8 @@ def _chosen(named: Path, folders: Sequence[Path], dossier: Path | None, release:
         bundles = sorted(folder.glob(f"*{_BUNDLE}"))
         if release:
             numbers = [f"-{release.sequence}{_BUNDLE}", f"-{release.return_sequence}-return{_BUNDLE}"]
-            bundles = [one for one in bundles if f".{release.name}-" in one.name and one.name.endswith(tuple(numbers))]
+            mine = [one for one in bundles if f".{release.name}-" in one.name]
+            bundles = [one for one in mine if _DELTA.sub("", one.name).endswith(tuple(numbers))]
         if len(dossiers) > 1 and dossier is None:
             raise DossierMissingError(
                 f"'{folder.name}' holds {len(dossiers)} dossiers",
@@ -192,7 +202,7 @@ def _beside(bundle: Path) -> Path | None:
 def _named_alike(dossier: Path, bundle: Path) -> bool:
     """Whether ``[HEX.]RELEASE-SEQUENCE.dossier.json`` and ``[HEX.]RELEASE-PLATFORM-N[-return].swu`` go together."""
     release, _, number = _bare(dossier.name.removesuffix(_DOSSIER)).rpartition("-")
-    name = _bare(bundle.name.removesuffix(_BUNDLE))
+    name = _bare(_DELTA.sub("", bundle.name).removesuffix(_BUNDLE))
     sequence = int(number) if number.isascii() and number.isdigit() and len(number) < 12 else -1
     ends = (f"-{sequence}", f"-{sequence + RETURN_OFFSET}-return")
     return name.startswith(f"{release}-") and name.endswith(ends)

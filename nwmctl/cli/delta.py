@@ -96,8 +96,9 @@ def plan(
         int | None, typer.Option("--storage", min=0, help="Put at most so many bytes of deltas on mirrors [any].")
     ] = None,
     least_saving: Annotated[
-        float, typer.Option("--least-saving", min=0.0, max=1.0, help="Share that a delta must save to be worth it.")
-    ] = 0.05,
+        float | None,
+        typer.Option("--least-saving", min=0.0, max=1.0, help="Share that a delta must save to be worth it [0.05]."),
+    ] = None,
     build: Annotated[
         bool, typer.Option("--build", help="Encode the chosen deltas; their sizes are exact then.")
     ] = False,
@@ -109,13 +110,14 @@ def plan(
     """Say, for every version that vehicles have, whether a delta or the full bundle brings the release, and why.
 
     Chooses which deltas to build so that the real mix of versions downloads least, and holds the whole against the
-    release's byte budget.
+    release's byte budget. Limits that are given here stand in place of the release's own (`deltas:`).
     """
     from nwmctl.app import delta
     from nwmctl.bundling.delta_choice import Limits
     from nwmctl.bundling.delta_roads import Rules
 
-    rules = Rules(Limits(most, cpu, storage), least_saving)
+    told = any(each is not None for each in (most, cpu, storage, least_saving))
+    rules = Rules(Limits(most, cpu, storage), 0.05 if least_saving is None else least_saving) if told else None
     quiet = talk()
     found = delta.plan(
         settings_of(workspace, keys, platforms),

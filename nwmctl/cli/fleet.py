@@ -138,7 +138,7 @@ def import_(
     inventory: Annotated[
         Path,
         typer.Argument(
-            help="CSV: vin,vehicle_model,baseline,sequence[,token][,market][,baseline_version][,components]."
+            help="CSV: vin,vehicle_model,baseline,sequence[,token][,market][,baseline_version][,link][,components]."
         ),
     ],
     name: Annotated[str, typer.Option("--fleet", help="The fleet's name.")],

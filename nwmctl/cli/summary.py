@@ -20,6 +20,7 @@ from nwmctl.domain.figure import Obtained
 if TYPE_CHECKING:
     from nwmctl.app.summary import ArtifactRow, Summary
     from nwmctl.domain.policy import Shortfall
+    from nwmctl.fleet.delivery import Ways
     from nwmctl.fleet.status import CampaignStatus
 
 _Said = tuple["tuple[Verdict, Obtained] | None", ...]
@@ -69,6 +70,8 @@ def print_campaign(console: Console, campaign: CampaignStatus) -> None:
             wave.name, wave.state, str(counts.total), str(counts.committed), failed, str(counts.open), wave.gate
         )
     console.print(table)
+    if campaign.ways is not None:
+        _ways(console, campaign.ways)
     if campaign.traffic is not None:
         budget, spent = campaign.traffic.budget, campaign.traffic.spent
         told = ", ".join(
@@ -79,6 +82,17 @@ def print_campaign(console: Console, campaign: CampaignStatus) -> None:
             )
         )
         console.print(f"[dim]downloads offered: {told}[/]")
+
+
+def _ways(console: Console, ways: Ways) -> None:
+    parts = [
+        f"{offers} {how} ({size(taken)})"
+        for how, offers, taken in (
+            ("by delta", ways.delta_offers, ways.delta_bytes),
+            ("by full bundle", ways.full_offers, ways.full_bytes),
+        )
+    ]
+    console.print(f"[dim]attempts offered: {', '.join(parts)}[/]")
 
 
 def _time(console: Console, summary: Summary) -> None:
@@ -203,7 +217,8 @@ def _files(console: Console, summary: Summary) -> None:
     total = sum(row.size for row in summary.bundles)
     console.print(f"\n[bold]Files[/]  {len(summary.bundles)} signed bundles, {size(total)}, the way back included")
     for row in release:
-        console.print(f"  {escape(row.filename)}  [dim]{size(row.size)}[/]", soft_wrap=True)
+        serves = f", for vehicles with sequence {', '.join(map(str, row.serves))}" if row.serves else ""
+        console.print(f"  {escape(row.filename)}  [dim]{size(row.size)}{serves}[/]", soft_wrap=True)
     console.print(f"  in {escape(_short_path(release[0].path.parent))}", soft_wrap=True)
 
 

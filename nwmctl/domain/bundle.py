@@ -113,9 +113,11 @@ class BundleTarget:
     revisions: tuple[str, ...]
     virtual_only: bool
     requires: Requires = field(default_factory=Requires, hash=False)
+    change: str = ""
+    """Of a bundle with deltas: what names them. '' for the full bundle."""
 
     @classmethod
-    def of(cls, manifest: BundleManifest) -> BundleTarget:
+    def of(cls, manifest: BundleManifest, change: str = "") -> BundleTarget:
         """The statement about a bundle with this manifest."""
         return cls(
             manifest.release,
@@ -126,4 +128,5 @@ class BundleTarget:
             manifest.revisions,
             manifest.virtual_only,
             manifest.requires,
+            change,
         )

@@ -17,6 +17,7 @@ from itertools import pairwise
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.merkle import MAX_LEAVES, leaf_hash, proof_of, root_by_proof, root_of
 from nwmctl.domain.release import Tighten
+from nwmctl.domain.signing import DeltaToProve
 
 DRAFT = "draft"
 """What every certificate says of itself: a person has to judge what it is worth."""
@@ -55,7 +56,7 @@ class LeafKind(StrEnum):
     BUNDLE_MANIFEST = "bundle_manifest"
     """What a bundle says that it holds [K/P]."""
     DESCRIPTION = "description"
-    """What a bundle tells the installer, and what its signature is over [K/P]."""
+    """What a bundle tells the installer, and what its signature is over [K/P, of one with deltas K/P/CHANGE]."""
     BUNDLE = "bundle"
     """A whole signed bundle [file name]."""
     PROVENANCE = "provenance"
@@ -166,10 +167,11 @@ class BundlePapers:
 
 @dataclass(frozen=True, slots=True)
 class BundleToCertify:
-    """Paths of a signed bundle and of its ``BundlePapers``."""
+    """Paths of a signed bundle and of its ``BundlePapers``; ``deltas`` prove the files that it brings as deltas."""
 
     swu: str
     papers: str
+    deltas: tuple[DeltaToProve, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ class CertificationRequest:
     """Certify one release, if each of its bundles still deserves its signature; the answer is a ``Dossier``.
 
     The keys as in ``SigningRequest``; ``model_keys`` may sign models. ``platforms`` are the release's: each has one
-    bundle of either kind. ``at_us`` is the present. ``payload_key`` (hexadecimal digits) opens encrypted payloads.
+    bundle of either kind, and may have others with deltas. ``at_us`` is the present. ``payload_key`` (hexadecimal
+    digits) opens encrypted payloads.
     """
 
     release: str

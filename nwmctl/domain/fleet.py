@@ -73,6 +73,8 @@ class Vehicle:
     """Where it is registered: two capital letters; empty where the inventory does not say."""
     baseline_version: str = ""
     """As delivered; what counts is what the vehicle reports."""
+    link: str = ""
+    """What it hangs on until it says so itself; empty where the inventory does not say."""
     components: dict[str, str] = field(default_factory=dict, hash=False)
     """Name -> version of what else it was delivered with, such as the driver of its GPUs; what counts is what it
     reports."""

@@ -15,7 +15,7 @@ from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.model import ModelReference
 from nwmctl.domain.policy import RuleTable
 from nwmctl.domain.requires import ReleaseRequires, RuntimeFile, RuntimeWay
-from nwmctl.domain.traffic import ByteBudget
+from nwmctl.domain.traffic import ByteBudget, DeltaOrder
 
 ReleaseSequence = NewType("ReleaseSequence", int)
 MAX_SEQUENCE = 2**31 - 2
@@ -149,6 +149,8 @@ class Release:
     """A file of pinned recipes; they stand in place of the profiles', and nothing is searched for these builds."""
     bytes: ByteBudget | None = None
     """What the campaign's downloads may take; without it nobody is deferred for the sake of bytes."""
+    deltas: DeltaOrder | None = None
+    """Which deltas are built, signed and published with the bundles; without it vehicles get full bundles."""
     runtime: RuntimeWay = RuntimeWay.REQUIRE
     """Whether vehicles must have the inference runtimes, or the bundles carry them (``runtimes``)."""
     runtimes: tuple[RuntimeFile, ...] = ()

@@ -9,6 +9,15 @@ from nwmctl.domain.release import Tighten
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaToProve:
+    """Paths of what proves the delta of a file: the base that it starts from, and the delta itself."""
+
+    filename: str
+    base: str
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
 class SigningRequest:
     """Sign one bundle's description, if policy and evidence allow it.
 
@@ -16,7 +25,7 @@ class SigningRequest:
     the evidence packs and artifact manifests of the bundle's payloads; ``approvals`` DSSE envelopes of approvals;
     ``envelopes`` those of outside judges that the evidence names.
     ``safety_keys`` (``ed25519:<hex>``) may sign policies and, where there are no ``approver_keys``, approvals.
-    ``at_us`` is the present.
+    ``at_us`` is the present; ``deltas`` has one entry for each file that the description brings as a delta.
     """
 
     policy: str
@@ -34,6 +43,7 @@ class SigningRequest:
     passphrase: str | None = field(default=None, repr=False)
     envelopes: tuple[str, ...] = ()
     approver_keys: tuple[str, ...] = ()
+    deltas: tuple[DeltaToProve, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,28 @@ class ByteBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaOrder:
+    """Which deltas a release builds for the versions that its vehicles have: all that are worth while, within limits.
+
+    At most ``most`` of them, for ``cpu_s`` CPU-seconds of encoding together and ``storage`` bytes on each mirror;
+    none that saves less than the share ``least_saving`` of the full download.
+    """
+
+    most: int | None = None
+    cpu_s: float | None = None
+    storage: int | None = None
+    least_saving: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("most", "cpu_s", "storage"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}, it cannot be negative")
+        if not 0 <= self.least_saving <= 1:
+            raise ValueError(f"least_saving is {self.least_saving:g}, a share lies between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """Bytes that a campaign's offers have reserved so far, over cellular links and over all."""
 

@@ -15,6 +15,7 @@ from nwmctl.domain.bundle import BundleKind, BundleTerms
 from nwmctl.domain.judge import JudgeSource
 from nwmctl.domain.policy import FleetRules, Rule, RuleTable, TrustedJudge
 from nwmctl.domain.release import FleetReference, Mirror, WaveSpec
+from nwmctl.domain.traffic import DeltaOrder
 
 
 class StepName(StrEnum):
@@ -29,6 +30,8 @@ class StepName(StrEnum):
     VALIDATE = "validate"
     BUNDLE = "bundle"
     SIGN = "sign"
+    DELTAS = "deltas"
+    SIGN_DELTAS = "sign_deltas"
     CERTIFY = "certify"
     STAGE = "stage"
     PUBLISH = "publish"
@@ -168,8 +171,30 @@ class SignWork:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltasWork:
+    """Plan and build the deltas of a release. Inputs ``census``, and ``swu:K/P`` for each bundle kind K and platform P.
+    ``factory_sequence``: the sequence under which virtual vehicles report what a return brings back; 0 where they left
+    their factory empty."""
+
+    sequence: int
+    platforms: tuple[str, ...]
+    factory_sequence: int
+    order: DeltaOrder
+
+
+@dataclass(frozen=True, slots=True)
+class SignDeltasWork:
+    """Have the delta bundles signed. Inputs ``deltas``, ``swu:K/P`` and ``papers:K/P`` as for ``CertifyWork``."""
+
+    rules: FleetRulesWork
+    safety_keys: tuple[str, ...]
+    approver_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CertifyWork:
-    """Have a whole release certified. Inputs ``swu:K/P`` and ``papers:K/P`` for each bundle kind K and platform P."""
+    """Have a whole release certified. Inputs ``swu:K/P`` and ``papers:K/P`` for each bundle kind K and platform P, and
+    ``delta_bundles`` where there are any."""
 
     release: str
     sequence: int
@@ -182,8 +207,8 @@ class CertifyWork:
 
 @dataclass(frozen=True, slots=True)
 class StageWork:
-    """Bring signed bundles, their dossier and versioned metadata to every mirror. Inputs ``policy``, ``dossier`` and
-    ``swu:K/P`` for each bundle kind K and platform P."""
+    """Bring signed bundles, their dossier and versioned metadata to every mirror. Inputs ``policy``, ``dossier``,
+    ``swu:K/P`` for each bundle kind K and platform P, and where there are deltas ``delta_bundles`` and ``census``."""
 
     release: str
     sequence: int

@@ -45,5 +45,17 @@ class DeltaResultError(VerificationError):
     """The new file does not have the digest that the delta promises."""
 
 
+class DeltaUnprovenError(RefusedError):
+    """A bundle with deltas is not signed: they were not shown to make the files that were checked."""
+
+
+class DeltasSealedError(RefusedError):
+    """A release whose payloads are encrypted asks for deltas, which would bring their contents in the clear."""
+
+
+class DeltasElsewhereError(RefusedError):
+    """A release with deltas is to be published with a dossier that was drawn up elsewhere."""
+
+
 class DeltaBaseLackingError(RefusedError):
     """A bundle brings a payload as a delta from a file that this vehicle does not run."""

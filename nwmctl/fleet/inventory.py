@@ -28,19 +28,23 @@ from nwmctl.fleet.waves import vin_hash
 from nwmctl.storage.database import Database, Transaction, Value
 
 REQUIRED = ("vin", "vehicle_model", "baseline", "sequence")
-OPTIONAL = ("token", "market", "baseline_version", "components")
+OPTIONAL = ("token", "market", "baseline_version", "link", "components")
 COLUMNS = (*REQUIRED, *OPTIONAL)
 DEFAULT_POLL_S = 300.0
 
 _VIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,63}\Z", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{8,256}\Z", re.ASCII)
+_LINK = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}\Z", re.ASCII)
 _NEXT = "correct the file and import it again; nothing has been changed"
 _UPSERT = """
-INSERT INTO vehicle (vin, vin_hash, fleet, vehicle_model, platform, variant, baseline, sequence, token_sha256, market)
-VALUES (:vin, :vin_hash, :fleet, :vehicle_model, :platform, :variant, :baseline, :sequence, :token_sha256, :market)
+INSERT INTO vehicle
+  (vin, vin_hash, fleet, vehicle_model, platform, variant, baseline, sequence, token_sha256, market, link)
+VALUES
+  (:vin, :vin_hash, :fleet, :vehicle_model, :platform, :variant, :baseline, :sequence, :token_sha256, :market, :link)
 ON CONFLICT (vin) DO UPDATE SET
   vehicle_model = excluded.vehicle_model, platform = excluded.platform, variant = excluded.variant,
   baseline = excluded.baseline, market = excluded.market, token_sha256 = excluded.token_sha256,
+  link = CASE WHEN vehicle.link = '' THEN excluded.link ELSE vehicle.link END,
   sequence = CASE WHEN vehicle.reported_us = 0 THEN excluded.sequence ELSE vehicle.sequence END
 """
 
@@ -122,6 +126,7 @@ def _row(vehicle: Vehicle, fleet: str) -> dict[str, Value]:
         "sequence": vehicle.sequence,
         "token_sha256": token_hash(vehicle.token),
         "market": vehicle.market,
+        "link": vehicle.link,
     }
 
 
@@ -211,9 +216,12 @@ def _vehicle(
     market, version = cells.get("market", "").strip(), cells.get("baseline_version", "").strip()
     if market and not is_market(market):
         raise _bad(name, number, f"market {market[:40]!r} is not two capital letters")
+    link = cells.get("link", "").strip()
+    if link and not _LINK.match(link):
+        raise _bad(name, number, f"link {link[:40]!r} is not a word like wifi, ethernet or cellular")
     parts = _components(name, number, cells.get("components", ""))
     return Vehicle(
-        vin, code, model.platform, model.variant, baseline, int(sequence), token, market, version, components=parts
+        vin, code, model.platform, model.variant, baseline, int(sequence), token, market, version, link, parts
     )
 
 

@@ -132,9 +132,9 @@ def record_attributes(
         )
     merged = {**json.loads(row[0]), **attributes}
     tx.execute(
-        "UPDATE vehicle SET attributes = :attributes, link = :link, seen_us = :now_us WHERE vin = :vin",
+        "UPDATE vehicle SET attributes = :attributes, link = coalesce(:link, link), seen_us = :now_us WHERE vin = :vin",
         attributes=canonical.encode(merged).decode(),
-        link=merged.get("link", ""),
+        link=merged.get("link"),
         now_us=now_us,
         vin=vin,
     )

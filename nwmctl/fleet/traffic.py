@@ -16,7 +16,7 @@ from nwmctl.domain.traffic import ByteBudget, LinkClass, Spent, refusal
 from nwmctl.fleet.consequences import InstallMode
 from nwmctl.fleet.delivery import owed_bundle
 from nwmctl.fleet.releases import EnabledBundle
-from nwmctl.storage.database import Database, Reader, Transaction
+from nwmctl.storage.database import Reader, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Download:
     refused: str
 
 
-def census(database: Database, fleet: str) -> tuple[CensusRow, ...]:
+def census(reader: Reader, fleet: str) -> tuple[CensusRow, ...]:
     """Which versions a fleet's vehicles have, as last reported or, before that, as delivered."""
-    rows = database.reader.all(
+    rows = reader.all(
         "SELECT platform, variant, sequence, link, count(*) FROM vehicle WHERE fleet = :fleet "
         "GROUP BY platform, variant, sequence, link ORDER BY platform, variant, sequence, link",
         fleet=fleet,

@@ -14,6 +14,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Recipe
 from nwmctl.domain.bundle import BundleManifest, BundleTarget
 from nwmctl.domain.certificate import BundlePapers, Certificate, CertificationRequest, Dossier
 from nwmctl.domain.chassis import ChassisAdaptation
+from nwmctl.domain.delta import DeltaBundles, DeltaSet, FleetCensus
 from nwmctl.domain.drill import DrillReport
 from nwmctl.domain.evidence import Evidence
 from nwmctl.domain.judge import DriveLog, JudgeEvidence, JudgeRequest
@@ -90,6 +91,9 @@ SCHEMAS: dict[type, Schema] = {
     CertificationRequest: Schema("nwmctl.certification-request", 1),
     Certificate: Schema("nwmctl.certificate", 1),
     Dossier: Schema("nwmctl.dossier", 1),
+    FleetCensus: Schema("nwmctl.fleet-census", 1),
+    DeltaSet: Schema("nwmctl.delta-set", 1),
+    DeltaBundles: Schema("nwmctl.delta-bundles", 1),
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from nwmctl.domain.certificate import BundleToCertify, CertificationRequest, LeafKind
 from nwmctl.domain.clock import Clock
+from nwmctl.domain.delta import DeltaBundles
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.keys import KeyRole
 from nwmctl.domain.release import Tighten
@@ -20,6 +21,7 @@ from nwmctl.domain.step import Outcome
 from nwmctl.domain.work import CertifyWork, StepName
 from nwmctl.formats import documents
 from nwmctl.steps.base import Progress, Step
+from nwmctl.steps.delta_sign import to_prove
 from nwmctl.storage.content import ContentStore
 from nwmctl.trust.certifier import recheck, request_certificate
 from nwmctl.trust.dossier import read_dossier
@@ -71,11 +73,22 @@ class _Certify:
             bundles=tuple(
                 BundleToCertify(self._path(inputs[f"swu:{place}"]), self._path(inputs[f"papers:{place}"]))
                 for place in places
-            ),
+            )
+            + self._with_deltas(inputs),
             keys=str(self.keys.folder),
             at_us=self.clock.now_us(),
             passphrase=self.passphrase,
             payload_key=self.payload_key.secret.hex() if self.payload_key else None,
+        )
+
+    def _with_deltas(self, inputs: Mapping[str, Digest]) -> tuple[BundleToCertify, ...]:
+        listed = inputs.get("delta_bundles")
+        if listed is None:
+            return ()
+        bundles = documents.decode(DeltaBundles, self.store.read(listed), "delta bundles").bundles
+        return tuple(
+            BundleToCertify(self._path(one.swu), self._path(one.papers), to_prove(self.store, one.serves.files))
+            for one in bundles
         )
 
     def _path(self, digest: Digest) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -30,6 +30,10 @@ class _Named(TypedDict):
     swu: str
 
 
+# `from` is no name for a field, so that this one cannot be written as a class.
+_Serving = TypedDict("_Serving", {"swu": str, "from": list[int]})
+
+
 @dataclass(frozen=True, slots=True)
 class _Publish:
     store: ContentStore
@@ -44,18 +48,27 @@ class _Publish:
             _enabled(open_signed(self.store.path(Digest.parse(row["swu"])), setting.keys, setting.clock.now_us()))
             for row in staged
         ]
+        deltas = [each for row in cast(list[_Serving], receipt["deltas"]) for each in self._serving(row)]
         with setting.mirrors() as mirrors:
             report = publish(mirrors, self.store.read(inputs["timestamp"]), TIMESTAMP_PATH)
-        enable_release(setting.database, setting.release, setting.content, bundles, setting.clock.now_us())
+        now_us = setting.clock.now_us()
+        enable_release(setting.database, setting.release, setting.content, bundles, now_us, deltas)
         note = canonical.encode({"sequence": work.sequence, "timestamp": str(inputs["timestamp"])})
         return Outcome(
             {"published": self.store.put_bytes(note)},
             {
                 "platforms": len(work.platforms),
+                "delta_bundles": len({each.sha256 for each in deltas}),
                 "mirrors_published": len(report.published),
                 "mirrors_already_current": len(report.already),
             },
         )
+
+    def _serving(self, row: _Serving) -> list[EnabledBundle]:
+        """A delta bundle, once for each sequence that it serves."""
+        path = self.store.path(Digest.parse(row["swu"]))
+        bundle = _enabled(open_signed(path, self.setting.keys, self.setting.clock.now_us()))
+        return [replace(bundle, base_sequence=sequence) for sequence in row["from"]]
 
 
 def _enabled(bundle: SignedBundle) -> EnabledBundle:
@@ -65,7 +78,7 @@ def _enabled(bundle: SignedBundle) -> EnabledBundle:
         platform=manifest.platform,
         sequence=manifest.sequence,
         model_version=manifest.model_version,
-        filename=manifest.filename,
+        filename=bundle.filename,
         path=listed.path,
         tuf_name=listed.name,
         # DDI demands sha1; nothing of ours trusts it.
@@ -84,4 +97,4 @@ def _sha1(path: Path) -> str:
 
 def publish_step(store: ContentStore, setting: StageSetting) -> Step[PublishWork]:
     """The step."""
-    return Step(StepName.PUBLISH, 1, False, PublishWork, _Publish(store, setting))
+    return Step(StepName.PUBLISH, 2, False, PublishWork, _Publish(store, setting))

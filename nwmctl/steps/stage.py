@@ -15,6 +15,7 @@ from nwmctl.bundling.read import BundleContents, read_bundle
 from nwmctl.domain.bundle import BundleKind, BundleManifest, BundleTarget
 from nwmctl.domain.certificate import LeafKind, dossier_name
 from nwmctl.domain.clock import Clock
+from nwmctl.domain.delta import DeltaBundle, DeltaBundles
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Release
 from nwmctl.domain.step import Outcome
@@ -23,6 +24,7 @@ from nwmctl.domain.work import StageWork, StepName
 from nwmctl.fleet.manifests import highest_reported
 from nwmctl.fleet.releases import claim_sequence
 from nwmctl.formats import canonical, documents
+from nwmctl.formats.bundle_names import bundle_filename, change_of
 from nwmctl.publishing.mirrors import MirrorSession, open_mirror
 from nwmctl.publishing.stage import StagedFile, stage
 from nwmctl.steps.base import Progress, Step
@@ -78,11 +80,15 @@ class SignedBundle:
         return self.contents.manifest
 
     @property
+    def filename(self) -> str:
+        """Its name, which tells a bundle with deltas from the full one."""
+        return bundle_filename(self.manifest, self.contents.description)
+
+    @property
     def listed(self) -> ListedBundle:
         """As the repository lists it."""
-        manifest = self.manifest
-        about = BundleTarget.of(manifest)
-        return ListedBundle(manifest.filename, self.contents.size, self.contents.digest, about)
+        about = BundleTarget.of(self.manifest, change_of(self.contents.description))
+        return ListedBundle(self.filename, self.contents.size, self.contents.digest, about)
 
 
 def open_signed(path: Path, keys: KeyRing, now_us: int) -> SignedBundle:
@@ -129,6 +135,12 @@ def bundle_results(bundles: Sequence[SignedBundle], release: Release) -> list[Bu
     return results
 
 
+def delta_bundles(store: ContentStore, inputs: Mapping[str, Digest]) -> tuple[DeltaBundle, ...]:
+    """The delta bundles among a step's inputs; none where the release asks for none."""
+    listed = inputs.get("delta_bundles")
+    return documents.decode(DeltaBundles, store.read(listed), "delta bundles").bundles if listed else ()
+
+
 def load_repository(folder: Path) -> Publication | None:
     """The repository's own state, or None if there is none yet."""
 
@@ -164,10 +176,14 @@ class _Stage:
             if name.startswith("swu:")
         ]
         check_train(TrainSpec.of(release, inputs["policy"]), bundle_results(bundles, release))
+        deltas = delta_bundles(self.store, inputs)
+        full, with_deltas = bundles, [open_signed(self.store.path(one.swu), setting.keys, now) for one in deltas]
+        bundles = [*full, *with_deltas]
         dossier = self._dossier(inputs["dossier"], bundles, now)
         # Every mirror is opened before anything is claimed or signed: one that cannot be used changes nothing.
         with setting.mirrors() as mirrors:
-            claim_sequence(setting.database, release, setting.content)
+            census = inputs.get("census")
+            claim_sequence(setting.database, release, setting.content, str(census) if census else "")
             publication = self._publication([bundle.listed for bundle in bundles])
             reference = self._reference(publication)
             files = [
@@ -182,8 +198,9 @@ class _Stage:
         receipt = canonical.encode(
             {
                 "bundles": [
-                    {"name": b.listed.name, "path": b.listed.path, "swu": str(b.contents.digest)} for b in bundles
+                    {"name": b.listed.name, "path": b.listed.path, "swu": str(b.contents.digest)} for b in full
                 ],
+                "deltas": [{"swu": str(one.swu), "from": list(one.serves.sequences)} for one in deltas],
                 "timestamp": str(digest_bytes(publication.timestamp)),
             }
         )
@@ -212,7 +229,7 @@ class _Stage:
         expect_release(certificate, setting.release.name, setting.release.sequence)
         certified = by_name(dossier.leaves)
         for bundle in bundles:
-            expect_leaf(certified, LeafKind.BUNDLE, bundle.manifest.filename, bundle.contents.digest)
+            expect_leaf(certified, LeafKind.BUNDLE, bundle.filename, bundle.contents.digest)
         name = dossier_name(setting.release.name, setting.release.sequence)
         return StagedFile.of_bytes(f"targets/{digest.hex}.{name}", data)
 
@@ -249,4 +266,4 @@ class _Stage:
 
 def stage_step(store: ContentStore, setting: StageSetting) -> Step[StageWork]:
     """The step."""
-    return Step(StepName.STAGE, 2, False, StageWork, _Stage(store, setting))
+    return Step(StepName.STAGE, 3, False, StageWork, _Stage(store, setting))

@@ -30,9 +30,10 @@ from nwmctl.domain.platform import PlatformProfile
 from nwmctl.domain.release import RETURN_OFFSET
 from nwmctl.errors import CertificationRefusedError, OtherReleaseError
 from nwmctl.formats import canonical, cpio, documents
+from nwmctl.formats.bundle_names import bundle_filename, change_of
 from nwmctl.formats.codec import to_plain
 from nwmctl.formats.members import found_files, leading
-from nwmctl.formats.swu import parse_description
+from nwmctl.formats.swu import SwDescription, parse_description
 from nwmctl.trust.bill import BilledArtifact, BilledModel, bill_of_materials
 from nwmctl.trust.cms import verify_cms
 from nwmctl.trust.model_signature import verify_model_signature
@@ -55,6 +56,12 @@ class Judged:
     swu: Digest
     sealed: tuple[str, ...]
     """Encrypted files that no key was here for: what they unpack to is the signed description's word alone."""
+    description: SwDescription
+
+    @property
+    def change(self) -> str:
+        """What names its deltas; '' for a full bundle."""
+        return change_of(self.description)
 
 
 def judge_bundle(
@@ -91,7 +98,7 @@ def judge_bundle(
         papers, permission, manifest, card, origin,
         {digest: documents.decode(ArtifactManifest, data, "artifact") for digest, data in artifacts.items()},
         {digest: documents.decode(Evidence, data, "evidence") for digest, data in evidence.items()},
-        swu, sealed,
+        swu, sealed, parse_description(description),
     )  # fmt: skip
 
 
@@ -122,7 +129,9 @@ def draw_up(
             papers[str(digest)] = text
 
     for one in judged:
-        for kind, name, digest, text in (*_leaves(one), *_statements(one, seal)):
+        # A bundle with deltas is about the same artifacts as the full one: leaf for leaf, or ``add`` refuses.
+        statements = () if one.change else _statements(one, seal)
+        for kind, name, digest, text in (*_leaves(one), *statements):
             add(kind, name, digest, text)
     virtual_only = any(one.manifest.virtual_only for one in judged)
     bill = _bill(judged, models, request, virtual_only=virtual_only)
@@ -165,7 +174,9 @@ def _read_swu(
     key = None if request.payload_key is None else bytes.fromhex(request.payload_key)
     # Using up the files proves them: each raises behind its last byte if it is not what was signed.
     sealed = [
-        found.file.filename for found in found_files(entries, parse_description(description), key) if found.sealed
+        found.file.filename
+        for found in found_files(entries, parse_description(description), key)
+        if found.sealed and not (found.file.packing and found.file.packing.base)
     ]
     return description, Digest(whole.hexdigest()), tuple(sealed)
 
@@ -207,8 +218,8 @@ def _check_profile(manifest: BundleManifest, data: bytes) -> None:
 
 
 def _check_whole(judged: Sequence[Judged], request: CertificationRequest) -> dict[BundleKind, Judged]:
-    """One bundle of each kind for each platform; one model per kind and one policy. Gives one bundle per kind."""
-    places = [(one.manifest.kind, one.manifest.platform) for one in judged]
+    """One full bundle of each kind for each platform; one model per kind and one policy. Gives one bundle per kind."""
+    places = [(one.manifest.kind, one.manifest.platform) for one in judged if not one.change]
     wanted = {(kind, platform) for kind in BundleKind for platform in request.platforms}
     missing = sorted(f"{kind}/{platform}" for kind, platform in wanted - set(places))
     if missing or len(places) != len(wanted):
@@ -241,8 +252,8 @@ def _leaves(one: Judged) -> Iterator[Entry]:
     yield _paper(LeafKind.POLICY_SIGNATURE, "policy", papers.policy_signature)
     yield _paper(LeafKind.PROFILE, manifest.platform, papers.profile)
     yield _paper(LeafKind.BUNDLE_MANIFEST, place, papers.bundle)
-    yield _paper(LeafKind.DESCRIPTION, place, papers.description)
-    yield LeafKind.BUNDLE, manifest.filename, one.swu, None
+    yield _paper(LeafKind.DESCRIPTION, f"{place}/{one.change}" if one.change else place, papers.description)
+    yield LeafKind.BUNDLE, bundle_filename(manifest, one.description), one.swu, None
     for leaf_kind, texts in ((LeafKind.JUDGE, papers.envelopes), (LeafKind.APPROVAL, papers.approvals)):
         for text in dict.fromkeys(texts):
             yield _paper(leaf_kind, f"{place}/{digest_bytes(text.encode()).hex}", text)
@@ -274,7 +285,9 @@ def _bill(
         BilledModel(kind, one.card, one.manifest.model, f"{one.origin.method} {one.origin.signer}")
         for kind, one in sorted(models.items())
     ]
-    artifacts = [BilledArtifact(made, evidence) for one in judged for made, evidence in _compiled(one)]
+    artifacts = [
+        BilledArtifact(made, evidence) for one in judged if not one.change for made, evidence in _compiled(one)
+    ]
     ordered = sorted(artifacts, key=lambda each: each.reference)
     return bill_of_materials(request.release, request.sequence, billed, ordered, virtual_only=virtual_only)
 

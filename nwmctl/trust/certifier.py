@@ -14,6 +14,7 @@ from nwmctl.domain.certificate import BundlePapers, BundleToCertify, Certificate
 from nwmctl.errors import SigningInputError
 from nwmctl.formats import documents
 from nwmctl.trust.certificate import Judged, draw_up, judge_bundle, unopened
+from nwmctl.trust.delta_proof import prove_deltas
 from nwmctl.trust.dossier import open_certificate
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.redraw import check_dossier
@@ -65,13 +66,15 @@ def _judge(bundle: BundleToCertify, request: CertificationRequest, ca_pem: bytes
     papers = documents.decode(BundlePapers, read_paper(bundle.papers), "papers of a bundle")
     try:
         with Path(bundle.swu).open("rb") as file:
-            return judge_bundle(papers, file.read, request, ca_pem)
+            judged = judge_bundle(papers, file.read, request, ca_pem)
     except OSError as problem:
         raise SigningInputError(
             f"the bundle '{Path(bundle.swu).name}' cannot be read",
             why=str(problem.strerror or problem),
             next="run the release again, it writes its bundles",
         ) from problem
+    prove_deltas(judged.description, bundle.deltas)
+    return judged
 
 
 def main() -> int:

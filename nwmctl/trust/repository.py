@@ -264,7 +264,10 @@ def _listed(state: _Open) -> dict[str, ListedBundle]:
 def _refuse_other_content(bundle: ListedBundle, known: Mapping[str, ListedBundle]) -> None:
     about = bundle.about
     for other in known.values():
-        same_place = (other.about.platform, other.about.sequence) == (about.platform, about.sequence)
+        # A bundle with deltas stands beside the full one of its sequence.
+        same_place = all(
+            getattr(other.about, what) == getattr(about, what) for what in ("platform", "sequence", "change")
+        )
         if (other.name == bundle.name or same_place) and other != bundle:
             raise SequenceTakenError(
                 f"release sequence {about.sequence} of '{about.platform}' already stands for '{other.name}'",

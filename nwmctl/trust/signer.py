@@ -27,7 +27,9 @@ from nwmctl.errors import (
     SigningRefusedError,
 )
 from nwmctl.formats import documents
+from nwmctl.formats.swu import parse_description
 from nwmctl.trust.cms import sign_cms, verify_cms
+from nwmctl.trust.delta_proof import prove_deltas
 from nwmctl.trust.keys import KeyRing, KeyRole, load_keyring
 from nwmctl.trust.permission import Papers, permit
 
@@ -66,7 +68,8 @@ def ask(module: str, request: object, kind: type[T], timeout_s: float) -> T:
 
 
 def sign(request: SigningRequest) -> SigningResult:
-    """What the process does: judge, then sign. Raises what ``permit``, the key ring and the verifier raise."""
+    """What the process does: judge, prove deltas, then sign. Raises what ``permit``, ``prove_deltas``, the key ring and
+    the verifier raise."""
     papers = Papers(
         policy=read_paper(request.policy),
         policy_signature=read_paper(request.policy_signature),
@@ -80,6 +83,7 @@ def sign(request: SigningRequest) -> SigningResult:
     permission = permit(
         papers, request.safety_keys, request.tighten, virtual=request.virtual, approver_keys=request.approver_keys
     )
+    prove_deltas(parse_description(papers.description), request.deltas)
     keyring = load_keyring(Path(request.keys))
     refuse_development(keyring, virtual_only=permission.virtual_only)
     refuse_strangers(keyring, request.safety_keys, request.approver_keys)

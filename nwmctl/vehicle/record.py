@@ -67,8 +67,8 @@ class VehicleRecord:
         """The record of a vehicle of the inventory, with the computers of its compute variant."""
         return cls(
             vehicle.vin, vehicle.vehicle_model, vehicle.platform, vehicle.variant, board, variant.revision,
-            vehicle.token, vehicle.sequence, computers=computers_of(variant), baseline=vehicle.baseline,
-            baseline_version=vehicle.baseline_version, components=dict(vehicle.components),
+            vehicle.token, vehicle.sequence, vehicle.link or "wifi", computers=computers_of(variant),
+            baseline=vehicle.baseline, baseline_version=vehicle.baseline_version, components=dict(vehicle.components),
         )  # fmt: skip
 
 

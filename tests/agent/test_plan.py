@@ -13,10 +13,12 @@ from nwmctl.agent.graph import ordered
 from nwmctl.agent.plan import FACTORY, restrict
 from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.bundle import BundleKind
+from nwmctl.domain.delta import FleetCensus
 from nwmctl.domain.evidence import Check
 from nwmctl.domain.policy import Rule
 from nwmctl.domain.release import FleetReference, Tighten
 from nwmctl.domain.step import OutputRef, PlannedStep
+from nwmctl.domain.traffic import DeltaOrder
 from nwmctl.domain.work import StepName
 from nwmctl.errors import PlanError
 from nwmctl.storage.content import ContentStore
@@ -52,7 +54,9 @@ def test_the_same_project_gives_the_same_plan(plan: tuple[PlannedStep, ...], tmp
 
 
 def test_the_road_has_every_kind_of_step_for_every_platform(plan: tuple[PlannedStep, ...]) -> None:
-    others = {StepName.JUDGE, StepName.LOG_REPLAY, StepName.SEARCH, StepName.REBUILD}  # there where they are asked for
+    # There where they are asked for.
+    others = {StepName.JUDGE, StepName.LOG_REPLAY, StepName.SEARCH, StepName.REBUILD}
+    others |= {StepName.DELTAS, StepName.SIGN_DELTAS}
     assert {step.step for step in plan} - others == set(StepName) - others
     for platform in PLATFORMS:
         for kind in (*BundleKind, FACTORY):
@@ -278,3 +282,18 @@ def test_every_artifact_is_built_again_where_the_policy_asks_for_it(plan: tuple[
     for step in plan:
         if step.step == StepName.VALIDATE:
             assert isinstance(step.inputs["rebuilt"], OutputRef)
+
+
+def test_deltas_are_built_and_signed_before_anything_is_certified(tmp_path: Path) -> None:
+    project = example()
+    wanted = replace(project, release=replace(project.release, deltas=DeltaOrder(most=2)))
+    assert plan_of(wanted, tmp_path) == plan_of(project, tmp_path), "nobody has counted the fleet"
+    census = FleetCensus("showroom", True, (), ())
+    plan = wanted.plan(ContentStore(tmp_path / "content"), census=census)
+    assert ids(plan)[-6:] == ["deltas", "sign_deltas", "certify", "stage", "publish", "rollout"]
+    steps = {step.id: step for step in plan}
+    for name in ("certify", "stage"):
+        assert steps[name].inputs["delta_bundles"] == OutputRef("sign_deltas", "bundles")
+    assert steps["stage"].inputs["census"] == steps["deltas"].inputs["census"]
+    until = ids(restrict(plan, StepName.SIGN))
+    assert not {"deltas", "sign_deltas"} & set(until)

@@ -57,7 +57,7 @@ def test_the_census_counts_versions_and_links(stores: Stores, tmp_path: Path) ->
     database = opened(stores, tmp_path, None)
     hang_on(database, "VINet700000", "wifi")
     hang_on(database, "VINet700001", "LTE")
-    assert census(database, "test") == (
+    assert census(database.reader, "test") == (
         CensusRow("nt2.0", "base", 1, LinkClass.CELLULAR, 5),
         CensusRow("nt2.0", "base", 1, LinkClass.WIFI, 1),
         CensusRow("nt3.0", "base", 1, LinkClass.CELLULAR, 3),

@@ -18,6 +18,16 @@ from nwmctl.domain.certificate import (
     ProvenLeaf,
 )
 from nwmctl.domain.chassis import Chassis, adaptation, own_limits
+from nwmctl.domain.delta import (
+    BuiltDelta,
+    BundleAtHand,
+    Counted,
+    DeltaBundle,
+    DeltaBundles,
+    DeltaSet,
+    FleetCensus,
+    VersionDeltas,
+)
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.drill import Cell, Client, Counterparty, DrillReport, Holds, Outcome, Threat
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
@@ -45,6 +55,7 @@ from nwmctl.domain.model import (
     TensorSpec,
     TrainingStage,
 )
+from nwmctl.domain.packing import Base
 from nwmctl.domain.platform import (
     Budget,
     Build,
@@ -79,8 +90,9 @@ from nwmctl.domain.scenario import (
     WrittenScenario,
 )
 from nwmctl.domain.search import Candidate, CandidateState, Ranked, RecipeFile, SearchReport
-from nwmctl.domain.signing import Approval, SigningRefusal, SigningRequest, SigningResult
+from nwmctl.domain.signing import Approval, DeltaToProve, SigningRefusal, SigningRequest, SigningResult
 from nwmctl.domain.split import Crossing, SplitPlan, Stage
+from nwmctl.domain.traffic import ByteBudget, DeltaOrder, LinkClass
 from nwmctl.domain.train import BundleFile, BundleResult
 
 
@@ -104,6 +116,11 @@ _CASE = Case(digest("card"), digest("manifest"), "nt9", "single/gpu")
 _BASELINES = {"Cedar": VersionRange("2.1")}
 _PARTS = {"gpu-driver": VersionRange("535", "550")}
 _MARKETS = (MarketApproval("DE", "R157 NWM 1", "E1*157R01*0001"),)
+_PROOF = DeltaToProve("payload.vmfb", "base", "delta")
+_SERVES = VersionDeltas(
+    "nt9", "0123", (10, 11),
+    (BuiltDelta("payload.vmfb", Base("old.vmfb", digest("old")), digest("delta"), 12, 34),),
+)  # fmt: skip
 _GATE = Gate(0.9, 0.1, 0.5, 2.0)
 
 _LATENCY = Latency(200, 1.5, 2.0, 2.5, 3.0, 1, 200.0, "stream:1", 0.25, Obtained.MEASURED)
@@ -207,6 +224,8 @@ SAMPLES: tuple[object, ...] = (
         runtimes=(RuntimeFile("other", "1.2", "wheels/r.whl", digest("wheel"), "MIT", ("nt9",)),),
         requires=ReleaseRequires({"runtime": VersionRange("3.12", "3.13")}, _BASELINES, _PARTS),
         markets=_MARKETS,
+        bytes=ByteBudget(1, 2, True),
+        deltas=DeltaOrder(3, 1.5, 4096, 0.25),
     ),
     BundleManifest(
         "nwm-9", BundleKind.RETURN, 21, "nt9", "nt90", ("single",), digest("card"), "2.5", digest("policy"),
@@ -223,6 +242,7 @@ SAMPLES: tuple[object, ...] = (
     BundleTarget(
         "nwm-9", BundleKind.RELEASE, 20, "nt9", "nt90", ("single",), True,
         Requires((RuntimeRequirement("runtime", VersionRange("3.12", "3.13"), ("single",)),), _BASELINES, 1, _PARTS),
+        "0" * 16,
     ),
     BundleResult(
         "nwm-9", 20, "nt9", digest("card"), digest("old"), digest("policy"), (digest("e"),),
@@ -239,7 +259,8 @@ SAMPLES: tuple[object, ...] = (
     RootSignatures((RootSignature(digest("root"), _KEY, "00", "ff"),)),
     adaptation("et9", "nt9", CHASSIS, replace(own_limits(CHASSIS), deceleration=figure(5.0, "m/s2"))),
     SigningRequest(
-        "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret"
+        "p", "ps", (_KEY,), True, Tighten(_RULES.platforms, 1), ("e",), "b", ("a",), "d", "k", 1, ("y",), "secret",
+        deltas=(_PROOF,),
     ),
     SigningResult("00", digest("d"), digest("b"), digest("p"), _KEY, (_KEY,), True, True),
     SigningRefusal("SigningRefusedError", "what", "why", "next"),
@@ -287,8 +308,8 @@ SAMPLES: tuple[object, ...] = (
     ModelOrigin(digest("card"), SignatureMethod.OPENSSF, f"p256:02{'0' * 64}"),
     BundlePapers("p", "ps", "c", "cs", "o", "pr", "b", "d", ("e",), ("a",), ("j",), ("y",)),
     CertificationRequest(
-        "nwm-9", 20, ("nt9",), True, (_KEY,), (_KEY,), Tighten(_RULES.platforms, 1), (BundleToCertify("s", "p"),), "k",
-        1, "secret", (_KEY,), "0" * 64,
+        "nwm-9", 20, ("nt9",), True, (_KEY,), (_KEY,), Tighten(_RULES.platforms, 1),
+        (BundleToCertify("s", "p", (_PROOF,)),), "k", 1, "secret", (_KEY,), "0" * 64,
     ),
     Certificate(
         "nwm-9", 20, digest("card"), digest("old"), digest("policy"), digest("root"), 2, True, True, True, "draft",
@@ -298,4 +319,9 @@ SAMPLES: tuple[object, ...] = (
         "{}", (ProvenLeaf(Leaf(LeafKind.PAYLOAD, "release/nt9/single/gpu", digest("payload")), 1, (digest("leaf"),)),),
         {str(digest("paper")): "paper"},
     ),
+    FleetCensus(
+        "showroom", True, (Counted("nt9", 10, LinkClass.CELLULAR, 3),), (BundleAtHand("nt9", 10, digest("swu")),)
+    ),
+    DeltaSet((_SERVES,)),
+    DeltaBundles((DeltaBundle(_SERVES, "nwm-9-nt9-20-delta-0.swu", digest("swu"), digest("papers"), 100),)),
 )  # fmt: skip
