@@ -129,6 +129,10 @@ class RuntimeLackingError(RefusedError):
     """A bundle's payload needs a runtime, or arithmetic, that this vehicle does not have."""
 
 
+class CarriedRuntimeError(RefusedError):
+    """A runtime that came in a bundle is no wheel that this vehicle can unpack."""
+
+
 class BundleContentsError(VerificationError):
     """What a bundle holds is not what its own signed manifest lists."""
 

@@ -116,9 +116,11 @@ def python_module(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module, *arguments)
 
 
-def own_path() -> dict[str, str]:
-    """The environment that lets a child interpreter import this very nwmctl, installed or not."""
-    return {"PYTHONPATH": str(Path(nwmctl.__file__).parent.parent)}
+def own_path(first: Path | None = None) -> dict[str, str]:
+    """The environment that lets a child interpreter import this very nwmctl, installed or not; packages in the folder
+    ``first`` go before all others."""
+    own = str(Path(nwmctl.__file__).parent.parent)
+    return {"PYTHONPATH": f"{first}:{own}" if first else own}
 
 
 class Running:

@@ -233,9 +233,11 @@ def open_worker(
     timeout_s: float,
     flags: tuple[str, ...] = (),
     data: Path | None = None,
+    site: Path | None = None,
 ) -> WorkerSession:
     """Load a payload in a worker (a runtime of ``runtimes``); ``flags`` are what the manifest says that the runtime
-    needs, ``data`` the file of weights that a graph keeps outside. Raises what ``WorkerSession.run`` raises."""
+    needs, ``data`` the file of weights that a graph keeps outside, ``site`` a folder of packages that is looked into
+    before this machine's own. Raises what ``WorkerSession.run`` raises."""
     folder = Path(tempfile.mkdtemp(prefix="nwmctl-worker-"))
     order = {
         "runtime": runtime,
@@ -249,7 +251,7 @@ def open_worker(
         python_module("nwmctl.toolchains.worker", json.dumps(order)),
         folder,
         Limits(memory=MemoryLimit.DATA, file_bytes=_LOG_BYTES),
-        own_path(),
+        own_path(site),
     )
     return WorkerSession(command, inputs, outputs, timeout_s)
 

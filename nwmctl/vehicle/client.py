@@ -259,6 +259,7 @@ class VehicleClient:
             "link": record.link,
             ddi.COMPUTERS: " ".join(each.name for each in record.computers),
             **ddi.reported_attributes(self._machine.reported()),
+            **{f"{ddi.CARRIED}{name}": version for name, version in self._machine.carried().items()},
             **ddi.slot_attributes(facts),
         }
 

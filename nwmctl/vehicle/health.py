@@ -66,6 +66,11 @@ def _check(slots: Slots, slot: SlotName, record: VehicleRecord, role: Role, infe
     own = own_files(manifest, record, role, present)
     proofs = [f"slot {slot}: {len(own)} files, {sum(entry.size for entry in own)} bytes as signed"]
     proofs.append(_check_chassis(folder, manifest, record))
+    proofs += [
+        f"runtime {each.name} {each.version}: carried, {each.size} bytes as signed, licence {each.licence}"
+        for each in manifest.runtimes
+        if record.variant in each.variants
+    ]
     payloads = own_payloads(manifest, record, role)
     artifacts = [(payload, _artifact(folder, payload, present)) for payload in payloads]
     if record.platform != VIRTUAL_PLATFORM or infer is None:

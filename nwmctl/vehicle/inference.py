@@ -3,8 +3,8 @@
 The artifact manifest says which toolchain made a payload; that one's driver executes it, in a process of its own, on
 one neutral input, and asked is only whether every output is finite: that the loaded network runs at all. It says
 nothing about how well it drives; that was validated before anything was signed. Whether this machine has the payload's
-runtime is asked before anything is installed. Vehicles of other platforms have no such chip here and never come to
-this.
+runtime is asked before anything is installed; a runtime that came in the bundle executes it in place of this machine's
+own (``carried``). Vehicles of other platforms have no such chip here and never come to this.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.errors import HealthCheckFailedError, UnknownToolchainError
+from nwmctl.vehicle.carried import carried_for, open_carried
 from nwmctl.vehicle.health import Infer
 from nwmctl.vehicle.opening import Lacks
 
@@ -49,6 +50,11 @@ def inference(find: Find, timeout_s: float = 60.0) -> Infer:
     def infer(payload: Path, manifest: ArtifactManifest) -> str:
         from nwmctl.toolchains.protocol import Place
 
+        runtime = carried_for(payload, manifest)
+        if runtime is not None:
+            with open_carried(payload, manifest, runtime, timeout_s) as session:
+                outputs = session.run(neutral_inputs(manifest))
+            return f"{_judge(outputs)}, by the carried {runtime.name} {runtime.version}"
         lacks = lacking(find)(manifest)
         if lacks:
             needs = manifest.needs

@@ -20,6 +20,7 @@ from nwmctl.trust.cms import verify_cms
 from nwmctl.vehicle import disk, pending, record
 from nwmctl.vehicle.boot import SlotStatus
 from nwmctl.vehicle.car import Car
+from nwmctl.vehicle.carried import carried_in
 from nwmctl.vehicle.faults import Trouble
 from nwmctl.vehicle.health import VIRTUAL_PLATFORM, Infer, check_health
 from nwmctl.vehicle.opening import Lacks, open_bundle
@@ -195,6 +196,11 @@ class Machine:
             chassis_interfaces=self.record.chassis_interfaces,
             components=self.record.components,
         )
+
+    def carried(self) -> dict[str, str]:
+        """The runtimes, name -> version, that came in the bundle which the first computer runs."""
+        active = self.slots.folder_of(self.slots.state().active)
+        return {each.name: each.version for each in carried_in(active, self.record.variant)}
 
     def _verify(self, description: bytes, signature: bytes) -> None:
         verify_cms(description, signature, self.trust.ca_pem, self.time.now_us(self._senses.clock))

@@ -170,11 +170,14 @@ def own_files(
 def _check_runtimes(
     manifest: BundleManifest, record: VehicleRecord, artifacts: dict[Digest, ArtifactManifest], lacks: Lacks
 ) -> None:
-    """A payload that cannot execute here is refused before it takes the place of one that does."""
+    """A payload that cannot execute here is refused before it takes the place of one that does. Of one whose runtime
+    comes along nothing is known before its trial."""
+    carried = {runtime.name for runtime in manifest.runtimes if record.variant in runtime.variants}
     for payload in manifest.payloads:
         if payload.variant != record.variant:
             continue
-        needs, reason = artifacts[payload.manifest].needs, lacks(artifacts[payload.manifest])
+        needs = artifacts[payload.manifest].needs
+        reason = "" if needs.runtime in carried else lacks(artifacts[payload.manifest])
         if reason:
             raise RuntimeLackingError(
                 f"this vehicle cannot execute '{payload.filename}'",
