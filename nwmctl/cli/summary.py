@@ -252,8 +252,10 @@ def _next(console: Console, summary: Summary) -> None:
     rows = [("nwmctl runs show", "what was decided, and why"), ("nwmctl runs evidence", "what each check found")]
     if summary.bundles:
         first = summary.bundles[0]
-        # A repository's file names begin with their hash; the shell finds them by what follows it.
-        pattern = f"{_short_path(first.path.parent)}/*{first.filename}"
+        # A repository's file names begin with their hash; the shell finds them by what follows it. A bundle that was
+        # not staged has nothing but a hash for a name.
+        staged = first.path.name.endswith(first.filename)
+        pattern = f"{_short_path(first.path.parent)}/*{first.filename}" if staged else _short_path(first.path)
         rows.append((f"nwmctl verify {pattern}", "what a bundle establishes, offline"))
     if summary.certificate and summary.certificate.staged:
         release = _short_path(summary.release_file.resolve())
