@@ -48,7 +48,7 @@ class Outlet:
         """Bytes so far."""
         return self._written + self._filled
 
-    def put(self, data: bytes | memoryview) -> None:
+    def put(self, data: bytes | bytearray | memoryview) -> None:
         """The next bytes; a piece that ``read`` lent lies where it has to already. Raises OSError."""
         if data is self._lent:
             self._lent = None

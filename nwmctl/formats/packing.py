@@ -41,8 +41,8 @@ class Cipher:
 class Packer(Protocol):
     """Takes plain bytes piece by piece and gives packed ones."""
 
-    def update(self, data: Buffer) -> bytes:
-        """The packed bytes that are ready."""
+    def update(self, data: Buffer) -> Buffer:
+        """The packed bytes that are ready. They hold until the next call, and as long as ``data`` does."""
         ...
 
     def finish(self) -> bytes:
@@ -89,8 +89,8 @@ def unpacked(chunks: Iterable[bytes], compression: Compression, size: int, ciphe
 
 
 class _Plain:
-    def update(self, data: Buffer) -> bytes:
-        return bytes(data)
+    def update(self, data: Buffer) -> Buffer:
+        return data
 
     def finish(self) -> bytes:
         return b""
@@ -112,17 +112,21 @@ class _Zstd:
 
 
 class _Encrypted:
-    """Counts instead of padding as it goes (PKCS 7): that would copy every byte once more."""
+    """Counts instead of padding as it goes (PKCS 7), and keeps one buffer: either would copy every byte once more."""
 
     def __init__(self, inner: Packer, cipher: Cipher) -> None:
         self._inner = inner
         self._aes = _aes(cipher).encryptor()
         self._taken = 0
+        self._room = bytearray()
 
-    def update(self, data: Buffer) -> bytes:
+    def update(self, data: Buffer) -> Buffer:
         ready = self._inner.update(data)
         self._taken += len(ready)
-        return bytes(self._aes.update(ready))
+        if len(self._room) < len(ready) + IV_BYTES:
+            self._room = bytearray(len(ready) + IV_BYTES)
+        size: int = self._aes.update_into(ready, self._room)
+        return memoryview(self._room)[:size]
 
     def finish(self) -> bytes:
         last = self._inner.finish()

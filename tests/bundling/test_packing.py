@@ -53,7 +53,7 @@ def never(description: bytes, signature: bytes) -> None:
 
 def packed(data: bytes, compression: Compression, cipher: Cipher | None, step: int = 1000) -> bytes:
     codec = packer(compression, len(data), cipher)
-    return b"".join(codec.update(data[at : at + step]) for at in range(0, len(data), step)) + codec.finish()
+    return b"".join(bytes(codec.update(data[at : at + step])) for at in range(0, len(data), step)) + codec.finish()
 
 
 @settings(deadline=None, max_examples=60)

@@ -43,7 +43,7 @@ def packed(path: Path, parts: int, key: bytes | None, *, change: int = -1) -> di
             piece = data[index * step : (index + 1) * step]
             iv = bytes([index]) * 16 if key else b""
             codec = packer(Compression.ZSTD, len(piece), Cipher(key, iv) if key else None)
-            body = codec.update(piece) + codec.finish()
+            body = bytes(codec.update(piece)) + codec.finish()
             name = part_name(NAME, index, parts)
             members[name] = body if index != change else bytes([body[0] ^ 1]) + body[1:]
             made.append(Part(name, digest_bytes(body), len(body), len(piece), iv.hex()))
