@@ -248,6 +248,10 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8480,
     mirror: Annotated[str, typer.Option(help="Folder to serve, relative to the workspace.")] = "mirrors/local",
+    mirror_url: Annotated[
+        str,
+        typer.Option(help="Web server with the mirror's files: vehicles download there what was read back from it."),
+    ] = "",
     controller: Annotated[bool, typer.Option(help="Advance campaigns from this process.")] = True,
     director_keys: Annotated[
         Path | None, typer.Option(help="Key folder of the director: sign its metadata when vehicles ask.")
@@ -279,6 +283,7 @@ def serve(
         port,
         mirror,
         controller=controller,
+        mirror_url=mirror_url,
         director_keys=director_keys,
         passphrase_env=passphrase_env,
         ready_file=ready_file,

@@ -61,6 +61,10 @@ class DdiFormatError(InputError):
     """A message of the update protocol is garbage."""
 
 
+class MirrorUnprovenError(ConflictError):
+    """No server that vehicles could download from has given the published bytes yet."""
+
+
 class GatewayConfigError(InputError):
     """The gateway cannot start as configured."""
 

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nwmctl.domain.fleet import AssignmentState
-from nwmctl.errors import UnknownVehicleError
+from nwmctl.errors import MirrorUnprovenError, UnknownVehicleError
 from nwmctl.fleet.consequences import Heard, Report
 from nwmctl.fleet.offers import Act, Idle, Offer, Owed, Stop, offer, open_action, standing
+from nwmctl.fleet.releases import EnabledBundle
 from nwmctl.fleet.reports import record_asked, record_attributes, record_report
 from nwmctl.formats import ddi
 from nwmctl.formats.untrusted import garbage
@@ -173,12 +174,24 @@ def _deployment(edge: Edge, request: Request, found: Offer) -> ddi.Deployment:
         # No artifact: a client that does not know this part reports a failure, and then gets the bundle.
         chunk = ddi.Chunk(ddi.PART_SLOT, found.release, str(found.sequence), (), metadata)
         return ddi.Deployment(found.action, (chunk,))
-    mirror = edge.mirror_url or f"{_origin(request)}/mirror"
-    href = f"{mirror}/{quote(bundle.path)}"
+    href = f"{_mirror(edge, request, bundle)}/{quote(bundle.path)}"
     artifact = ddi.DdiArtifact(bundle.filename, bundle.sha1, bundle.sha256, bundle.size, href)
     metadata[ddi.META_TUF_NAME] = bundle.tuf_name
     chunk = ddi.Chunk(ddi.PART_BUNDLE, found.release, str(found.sequence), (artifact,), metadata)
     return ddi.Deployment(found.action, (chunk,))
+
+
+def _mirror(edge: Edge, request: Request, bundle: EnabledBundle) -> str:
+    """Where the vehicle shall download: never from a place that was not read back. Raises MirrorUnprovenError."""
+    if edge.elsewhere is not None and edge.elsewhere.holds(bundle):
+        return edge.elsewhere.url
+    if edge.serves_files:
+        return f"{_origin(request)}/mirror"
+    raise MirrorUnprovenError(
+        f"no server is known to hold '{bundle.filename}'",
+        why="this gateway serves no files, and the server for downloads has not given the published bytes yet",
+        next="ask again in a minute; the gateway's log says what is wrong with that server",
+    )
 
 
 def _origin(request: Request) -> str:

@@ -32,6 +32,7 @@ from nwmctl.errors import (
 from nwmctl.fleet.inventory import token_hash
 from nwmctl.fleet.offers import Known, known_vehicle
 from nwmctl.formats.untrusted import MAX_BODY, garbage
+from nwmctl.gateway.elsewhere import Elsewhere
 from nwmctl.storage.database import Database, Transaction
 from nwmctl.storage.group_commit import GroupWriter
 from nwmctl.trust.director import DirectorSigner
@@ -50,8 +51,10 @@ class Edge:
     writer: GroupWriter
     clock: Clock
     tenant: str
-    mirror_url: str
-    """Where vehicles download; empty for this gateway's own ``/mirror``."""
+    elsewhere: Elsewhere | None = None
+    """Where vehicles download once it is proven; until then, and where it is None, from this gateway's ``/mirror``."""
+    serves_files: bool = True
+    """Whether this gateway has a ``/mirror``."""
     seen: dict[str, int] = field(default_factory=dict)
     director: DirectorSigner | None = None
     """Signs the director's metadata at the poll; None where this gateway serves what was signed before."""

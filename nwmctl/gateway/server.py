@@ -25,6 +25,7 @@ from nwmctl.fleet.schema import MIGRATIONS
 from nwmctl.formats import canonical
 from nwmctl.gateway.app import build_app
 from nwmctl.gateway.edge import Edge
+from nwmctl.gateway.elsewhere import Elsewhere
 from nwmctl.gateway.ticker import Ticker
 from nwmctl.storage.content import write_atomically
 from nwmctl.storage.group_commit import GroupWriter
@@ -38,9 +39,9 @@ _GRACE_S = 5
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """How to run a gateway. ``port`` 0 takes a free one; ``mirror`` is the folder behind ``/mirror``;
-    ``mirror_url`` sends vehicles to another web server for their downloads; ``controller`` lets this process advance
-    campaigns; ``tick_s`` seconds between looks at them; ``director`` lets it sign the director's metadata at the poll;
-    ``announce`` is told address and process once requests are accepted."""
+    ``mirror_url`` sends vehicles to another web server for what was read back from there; ``controller`` lets this
+    process advance campaigns; ``tick_s`` seconds between looks at them; ``director`` lets it sign the director's
+    metadata at the poll; ``announce`` is told address and process once requests are accepted."""
 
     database: Path
     mirror: Path | None = None
@@ -63,6 +64,12 @@ def serve(config: GatewayConfig, clock: Clock) -> None:
             why="the gateway serves bundles and metadata from it",
             next="stage a release first, or name the folder of a mirror",
         )
+    if config.mirror_url and not config.mirror_url.startswith(("http://", "https://")):
+        raise GatewayConfigError(
+            f"'{config.mirror_url[:200]}' is no address of a web server",
+            why="vehicles download from it over http or https",
+            next="write --mirror-url https://HOST/PATH, where the mirror's folders begin",
+        )
     director = config.director.open() if config.director else None
     database = open_sqlite(config.database)
     try:
@@ -71,7 +78,9 @@ def serve(config: GatewayConfig, clock: Clock) -> None:
             writer = GroupWriter(database)
             try:
                 url = config.mirror_url.rstrip("/")
-                edge = Edge(database, writer, clock, config.tenant, url, director=director)
+                elsewhere = Elsewhere(url, clock) if url else None
+                files = config.mirror is not None
+                edge = Edge(database, writer, clock, config.tenant, elsewhere, files, director=director)
                 asyncio.run(_serve(config, edge, listener))
             finally:
                 writer.close()
@@ -107,6 +116,8 @@ async def _serve(config: GatewayConfig, edge: Edge, listener: socket.socket) -> 
             with contextlib.suppress(asyncio.CancelledError):
                 await ticking
             await ticker.finish()
+            if edge.elsewhere is not None:
+                await edge.elsewhere.close()
 
 
 class _Server(uvicorn.Server):

@@ -68,7 +68,7 @@ def database(tmp_path: Path, stores: Stores) -> Database:
 @pytest.fixture
 def client(database: Database) -> Iterator[TestClient]:
     writer = GroupWriter(database)
-    edge = Edge(database, writer, FakeClock(house.T0), "default", "")
+    edge = Edge(database, writer, FakeClock(house.T0), "default")
     yield TestClient(build_app(edge, None), base_url="http://gateway:80")
     writer.close()
 

@@ -121,7 +121,7 @@ def database(tmp_path: Path, ring: KeyRing) -> Database:
 
 def serving(database: Database, mirror: Path, signer: DirectorSigner | None) -> Iterator[TestClient]:
     writer = GroupWriter(database)
-    edge = Edge(database, writer, FakeClock(house.T0), "default", "", director=signer)
+    edge = Edge(database, writer, FakeClock(house.T0), "default", director=signer)
     yield TestClient(build_app(edge, mirror), base_url="http://gateway:80")
     writer.close()
 
