@@ -14,9 +14,19 @@ from nwmctl.domain.fleet import AssignmentState as S
 from nwmctl.domain.fleet import SlotName
 from nwmctl.domain.packing import Base, Compression, Packing, Part
 from nwmctl.domain.platform import Role
-from nwmctl.errors import BundleContentsError, DeltaBaseError, DeltaBaseLackingError, PayloadChangedError
+from nwmctl.errors import (
+    BundleContentsError,
+    DeltaBaseError,
+    DeltaBaseLackingError,
+    DeltaLimitError,
+    NwmError,
+    PayloadChangedError,
+)
+from nwmctl.fleet.consequences import blames_delta
 from nwmctl.formats import cpio, ddi, documents, swu
 from nwmctl.vehicle.opening import OldFile, OpenedBundle, open_bundle
+from nwmctl.vehicle.pending import Ending
+from nwmctl.vehicle.reporting import closing, outcome_of
 from nwmctl.vehicle.slots import Slots
 from tests.vehicle.bundles import RECORD, contents, describe, sign, verify, write_swu
 from tests.vehicle.test_client import world
@@ -137,3 +147,11 @@ def test_a_delta_to_other_bytes_than_the_signed_ones_is_refused(tmp_path: Path, 
     with pytest.raises(BundleContentsError, match="contradicts itself"):
         slots.install(4, found.files[Role.MAIN])
     assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("problem", [DeltaBaseLackingError, DeltaBaseError, DeltaLimitError])
+def test_a_delta_that_does_not_fit_is_no_final_answer(problem: type[NwmError]) -> None:
+    """The full bundle may do, so the vehicle has to be asked again; the reason's name tells the campaign."""
+    outcome = outcome_of(problem("the bundle brings it as a delta", why="it runs another", next="offer another"))
+    assert outcome.ending is Ending.FAILED
+    assert blames_delta(closing(7, outcome).details)
