@@ -44,7 +44,7 @@ one more writing and one more reading of them, which the figures contain and the
 A floor is one loop over one buffer, with the same library calls and neither format nor threads: nothing that hashes
 and compresses with these libraries can take less. nwmctl writes bundles and spool past the page cache (`O_DIRECT`),
 and so do the floors; the other programs write through it, where a fresh page costs a virtual machine more than another
-one."""
+one. While others use the machine, two runs of one case lie up to a fifth apart, floors as well: see the load above."""
 _KEY = bytes(range(32))
 _MIB = 1 << 20
 
