@@ -6,6 +6,7 @@ All of it on one small deployment that was walked to its end (``walked``).
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import secrets
@@ -38,6 +39,7 @@ from nwmctl.domain.policy import Rule
 from nwmctl.domain.release import Tighten
 from nwmctl.errors import (
     ApprovalNeededError,
+    BundleContentsError,
     CertificateUntrustedError,
     CertificationRefusedError,
     ChainBrokenError,
@@ -54,10 +56,12 @@ from nwmctl.errors import (
     UntrustedSignatureError,
     VerificationError,
 )
-from nwmctl.formats import canonical, documents
+from nwmctl.formats import canonical, cpio, documents
+from nwmctl.formats.swu import DESCRIPTION_NAME, SIGNATURE_NAME
 from nwmctl.storage.content import ContentStore
 from nwmctl.trust.certificate import draw_up
 from nwmctl.trust.certifier import _judged, certify, recheck, request_certificate
+from nwmctl.trust.cms import sign_cms
 from nwmctl.trust.dossier import by_name, expect_leaf, expect_release, open_certificate, read_dossier
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys
 from nwmctl.trust.seal import CERTIFICATE_TYPE, STATEMENT_TYPE, open_seal, sealer
@@ -258,6 +262,24 @@ def test_a_certificate_is_refused_for(
     lied = respell(tmp_path, request_, lambda one: replace(one, origin=origin))
     with pytest.raises(CertificationRefusedError, match="origin"):
         certify(lied)
+
+
+def test_what_a_file_unpacks_to_is_proven_and_not_read_off_a_description(
+    request_: CertificationRequest, keys: KeyRing, tmp_path: Path
+) -> None:
+    """A description that is signed and lies about the plain bytes: their packed ones are right."""
+    first, *others = request_.bundles
+    entries = {entry.name: entry.read(1 << 30) for entry in cpio.unpack(io.BytesIO(Path(first.swu).read_bytes()).read)}
+    description = entries[DESCRIPTION_NAME]
+    plain = re.findall(rb'"nwm-plain-sha256":"([0-9a-f]{64})"', description)[0]
+    lie = description.replace(plain, digest_bytes(b"other bytes").hex.encode())
+    entries |= {DESCRIPTION_NAME: lie, SIGNATURE_NAME: sign_cms(lie, keys)}
+    swu = tmp_path / "lie.swu"
+    swu.write_bytes(b"".join(cpio.pack(cpio.Member(name, len(data), [data]) for name, data in entries.items())))
+    papers = respell(tmp_path, request_, lambda one: replace(one, description=lie.decode())).bundles[0].papers
+    with pytest.raises(BundleContentsError, match="contradicts") as refusal:
+        certify(replace(request_, bundles=(BundleToCertify(str(swu), papers), *others)))
+    assert "unpacks to" in refusal.value.why
 
 
 def test_staging_refuses_a_dossier_of_other_bundles(road: Road, dossier: Dossier, keys: KeyRing) -> None:
