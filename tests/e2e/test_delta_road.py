@@ -187,6 +187,21 @@ def test_encrypted_payloads_have_no_deltas(place: Place, tmp_path: Path) -> None
 
 
 @pytest.mark.long
+def test_parts_built_elsewhere_get_their_deltas_where_they_are_published(road: Place, tmp_path: Path) -> None:
+    """The publishing host has never seen an artifact: bases and artifacts come out of the bundles."""
+    parts = tmp_path / "parts"
+    road.run("bundle", road.project.release, "--out", parts, *profiles(road)).ok()
+    before = {path.name for path in targets(road).glob("*.swu")}
+    shutil.rmtree(road.workspace)
+    road.run("publish", road.project.release, "--from", parts, *profiles(road)).ok()
+    assert {path.name for path in targets(road).glob("*.swu")} == before
+    elsewhere = road.run(
+        "publish", road.project.release, "--from", parts, "--dossier", targets(road), "--json", *profiles(road)
+    )
+    refused(elsewhere, "DeltasElsewhereError", 5, "drawn up elsewhere")
+
+
+@pytest.mark.long
 def test_a_second_release_goes_out_by_deltas_and_comes_back(road: Place) -> None:
     """Release 30 after release 20: deltas from what vehicles report, the budget of exactly two of them, the way back
     untouched."""
