@@ -19,7 +19,7 @@ from nwmctl.trust.dossier import open_certificate
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.redraw import check_dossier
 from nwmctl.trust.seal import sealer
-from nwmctl.trust.signer import ask, read_paper, refuse_development, refuse_strangers, serve
+from nwmctl.trust.signer import ask, own_keys, read_paper, refuse_development, refuse_strangers, serve
 
 _MODULE = "nwmctl.trust.certifier"
 
@@ -31,9 +31,8 @@ def request_certificate(request: CertificationRequest, *, timeout_s: float = 900
 
 def certify(request: CertificationRequest) -> Dossier:
     """What the process does. Raises what ``judge_bundle``, ``draw_up`` and the key ring raise."""
-    keyring = load_keyring(Path(request.keys))
+    keyring, passphrase = own_keys(request.keys, request.passphrase)
     judged = _judged(request, keyring)
-    passphrase = None if request.passphrase is None else request.passphrase.encode()
     seal = sealer(keyring, passphrase)
     dossier = draw_up(judged, request, seal, development=keyring.development, unopened=unopened(judged))
     # What readers would refuse (an expired certificate) is refused here, where somebody can act.

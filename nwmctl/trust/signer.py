@@ -2,13 +2,14 @@
 
 Run as ``python -m nwmctl.trust.signer``: one request on stdin, one answer on stdout. It reads the papers from their
 files itself, judges them again, and only then opens the release key, which no other process reads. It never sees the
-verdict of whoever asks, and whose policy and approvals count is what the key folder says, not the request.
-Diagnostics go to stderr.
+verdict of whoever asks, and whose policy and approvals count is what the key folder says, not the request. It may run
+under an account of its own (``SIGNER``), whose key folder nobody else can enter. Diagnostics go to stderr.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,11 @@ from nwmctl.trust.permission import Papers, permit
 _MAX_PAPER = 16 << 20
 _MAX_REQUEST = 1 << 20
 _MODULE = "nwmctl.trust.signer"
+SIGNER = "NWMCTL_SIGNER"
+"""Variable of whoever asks: the command that starts the process, which gets the module's name as its last word. It is
+how the process gets another account (``sudo -n -u ACCOUNT WRAPPER``)."""
+SIGNER_KEYS, SIGNER_PASSPHRASE = "NWMCTL_SIGNER_KEYS", "NWMCTL_SIGNER_PASSPHRASE"
+"""Variables of the process itself: its key folder and that one's passphrase, in place of what a request names."""
 T = TypeVar("T")
 
 
@@ -49,9 +55,10 @@ def ask(module: str, request: object, kind: type[T], timeout_s: float) -> T:
     # The child must be this same nwmctl, also where it runs from a checkout that is not installed.
     home = str(Path(nwmctl.__file__).parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
+    command = shlex.split(os.environ.get(SIGNER, "")) or [sys.executable, "-m"]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module],
+            [*command, module],
             input=documents.encode(request),
             capture_output=True,
             timeout=timeout_s,
@@ -84,10 +91,9 @@ def sign(request: SigningRequest) -> SigningResult:
         papers, request.safety_keys, request.tighten, virtual=request.virtual, approver_keys=request.approver_keys
     )
     prove_deltas(parse_description(papers.description), request.deltas)
-    keyring = load_keyring(Path(request.keys))
+    keyring, passphrase = own_keys(request.keys, request.passphrase)
     refuse_development(keyring, virtual_only=permission.virtual_only)
     refuse_strangers(keyring, request.safety_keys, request.approver_keys)
-    passphrase = None if request.passphrase is None else request.passphrase.encode()
     signature = sign_cms(papers.description, keyring, passphrase)
     # A signature that vehicles would refuse (an expired certificate) is refused here, where somebody can act.
     verify_cms(papers.description, signature, keyring.ca_pem(), request.at_us)
@@ -101,6 +107,14 @@ def sign(request: SigningRequest) -> SigningResult:
         virtual_only=permission.virtual_only,
         development=keyring.development,
     )
+
+
+def own_keys(keys: str, passphrase: str | None) -> tuple[KeyRing, bytes | None]:
+    """The key ring that this process signs with, and its passphrase: its account's own where it has one, else the
+    request's. Raises KeyRingError."""
+    own = os.environ.get(SIGNER_KEYS)
+    secret = os.environ.get(SIGNER_PASSPHRASE) if own else passphrase
+    return load_keyring(Path(own or keys)), None if secret is None else secret.encode()
 
 
 def refuse_development(keyring: KeyRing, *, virtual_only: bool) -> None:
