@@ -183,9 +183,8 @@ def _validate(request: PlanRequest, kind: BundleKind, site: Site, pull: PlannedS
     asked = ask_judges(sources, request.judges, where, site.build, own, SEED, artifact)
     judges = tuple(each.judge for each in asked if each.outside)
     amounts = request.release.validation.amounts()
-    work = ValidateWork(
-        platform, site.variant.name, site.build.name, FleetRules({platform: own}), amounts, SEED, judges
-    )
+    rules = FleetRules({platform: own}, braking=request.rules.braking)
+    work = ValidateWork(platform, site.variant.name, site.build.name, rules, amounts, SEED, judges)
     step = PlannedStep(
         f"validate/{kind}/{site.name}",
         StepName.VALIDATE,

@@ -11,6 +11,7 @@ import json
 
 from nwmctl.bundling.chassis_check import limits_of, violations
 from nwmctl.domain.chassis import ChassisAdaptation, adaptation
+from nwmctl.domain.figure import Figure
 from nwmctl.domain.platform import Envelope, VehicleModel
 from nwmctl.errors import (
     ChassisEnvelopeError,
@@ -25,12 +26,14 @@ from nwmctl.formats.codec import to_plain
 TEMPLATE_NAME = "chassis.json.j2"
 
 
-def render_chassis(vehicle: VehicleModel, template: str, envelope: Envelope | None) -> bytes:
-    """The adaptation of ``vehicle`` as canonical JSON; ``envelope`` is its platform's.
+def render_chassis(
+    vehicle: VehicleModel, template: str, envelope: Envelope | None, braking: Figure | None = None
+) -> bytes:
+    """The adaptation of ``vehicle`` as canonical JSON; ``envelope`` is its platform's, ``braking`` the policy's.
 
     Raises ChassisTemplateError, and ChassisEnvelopeError for figures that no car has or the envelope does not allow.
     """
-    limits = limits_of(vehicle.chassis, envelope)
+    limits = limits_of(vehicle.chassis, envelope, braking)
     wanted = adaptation(vehicle.code, vehicle.platform, vehicle.chassis, limits)
     text = _render(wanted, template)
     try:
@@ -40,7 +43,7 @@ def render_chassis(vehicle: VehicleModel, template: str, envelope: Envelope | No
         raise _refuse(vehicle.code, f"it is not JSON: {problem}") from problem
     except (NotCanonicalError, SchemaError, SchemaVersionError) as problem:
         raise _refuse(vehicle.code, f"{problem.what}; {problem.why}") from problem
-    wrong = violations(found, envelope)
+    wrong = violations(found, envelope, braking)
     if wrong:
         raise ChassisEnvelopeError(
             f"the chassis adaptation of vehicle model '{vehicle.code}' violates what '{vehicle.platform}' allows",

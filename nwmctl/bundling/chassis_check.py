@@ -1,6 +1,7 @@
 """Whether a chassis adaptation keeps to its platform's control envelope, and what its limits are for that.
 
-Pure. A limit is what the chassis can do, or less where the envelope allows less: a steering angle may not give more
+Pure. A limit is what the chassis can do, or less where the envelope allows less, or the policy for braking: a steering
+angle may not give more
 than the envelope's curvature at this wheelbase, acceleration and deceleration not more than its own. Limits that
 depend on speed, and those on jerk, are for a guard in the vehicle; the envelope check of an artifact counts how often
 it would step in. Every figure has its one unit and a range outside which no car lies.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwmctl.domain.chassis import Chassis, ChassisAdaptation, ChassisLimits, known
 from nwmctl.domain.figure import Figure
@@ -41,16 +42,19 @@ RANGES: Mapping[str, Range] = {
 _LIMIT_UNITS = {"road_wheel_angle": "rad", "acceleration": "m/s2", "deceleration": "m/s2"}
 
 
-def limits_of(chassis: Chassis, envelope: Envelope | None) -> ChassisLimits:
-    """The widest limits that chassis and envelope both allow; without an envelope the chassis's own."""
-    return ChassisLimits(
+def limits_of(chassis: Chassis, envelope: Envelope | None, braking: Figure | None = None) -> ChassisLimits:
+    """The widest limits that chassis, envelope and the policy's ``braking`` allow; without these the chassis's own."""
+    found = ChassisLimits(
         _least(chassis.max_road_wheel_angle, _turn(chassis, envelope), "rad", "curvature", envelope),
         _least(chassis.max_acceleration, _most(envelope, "acceleration"), "m/s2", "acceleration", envelope),
         _least(chassis.max_deceleration, _most(envelope, "deceleration"), "m/s2", "deceleration", envelope),
     )
+    if braking is None or known(found.deceleration) <= known(braking):
+        return found
+    return replace(found, deceleration=replace(braking, source=f"the policy's braking: {braking.source}"))
 
 
-def violations(found: ChassisAdaptation, envelope: Envelope | None) -> tuple[str, ...]:
+def violations(found: ChassisAdaptation, envelope: Envelope | None, braking: Figure | None = None) -> tuple[str, ...]:
     """What is wrong with an adaptation, each with its figure; empty if nothing is."""
     wrong = []
     for name, allowed in RANGES.items():
@@ -70,6 +74,9 @@ def violations(found: ChassisAdaptation, envelope: Envelope | None) -> tuple[str
         for whose, most in (("the chassis reaches", chassis), ("the platform's envelope allows", platform)):
             if known(limit) > most + _SLACK:
                 wrong.append(f"limits.{name} is {known(limit):g} {limit.unit}, {whose} {most:g}")
+    if braking is not None and known(found.limits.deceleration) > known(braking) + _SLACK:
+        limit = found.limits.deceleration
+        wrong.append(f"limits.deceleration is {known(limit):g} {limit.unit}, the policy allows {known(braking):g}")
     return tuple(wrong)
 
 

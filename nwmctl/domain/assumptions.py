@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nwmctl.domain.chassis import Chassis
 from nwmctl.domain.figure import Confidence, Figure
-from nwmctl.domain.platform import PlatformProfile, VehicleModel
+from nwmctl.domain.platform import Envelope, EnvelopeLimit, PlatformProfile, VehicleModel
 
 _OPEN = (Confidence.ASSUMED, Confidence.UNKNOWN)
 
@@ -60,6 +60,10 @@ def _statements(profile: PlatformProfile) -> Iterator[Assumption]:
         ("bandwidth_share", budget.bandwidth_share),
     ):
         yield Assumption(f"budget {name}", figure.source, figure.confidence)
+    if profile.envelope is not None:
+        for name in Envelope.__slots__:
+            limit: EnvelopeLimit = getattr(profile.envelope, name)
+            yield Assumption(f"envelope {name}", limit.limit.source, limit.limit.confidence)
     if profile.runtime_driver:
         where = f"runtime driver {profile.runtime_driver}"
         yield Assumption(where, profile.runtime_driver_source, profile.runtime_driver_confidence)

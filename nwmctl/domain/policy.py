@@ -7,14 +7,17 @@ read itself. A release may tighten the policy and never loosen it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
-from nwmctl.domain.figure import Obtained
+from nwmctl.domain.figure import Figure, Obtained
 from nwmctl.errors import PolicyLoosenedError
 
 ANY_PLATFORM = "*"
+BRAKING = "braking_limit"
+"""The figure (m/s2) that says how hard a drive let the network brake."""
+_DRIVEN = (Check.CLOSED_LOOP, Check.TRAP_SUITE)
 FINISHED_IN_VEHICLE = (Check.PARITY, Check.LATENCY)
 """What a bench must show of an artifact that a driver in the vehicle compiles further, whatever a policy accepts."""
 
@@ -50,12 +53,17 @@ RuleTable = dict[str, dict[str, Rule]]
 
 @dataclass(frozen=True, slots=True)
 class FleetRules:
-    """The rules for one kind of fleet. ``approvals``: how many persons must approve before signing."""
+    """The rules for one kind of fleet. ``approvals``: how many persons must approve before signing; ``braking``: the
+    hardest braking (m/s2, positive) that a network may command, in drives of the simulator and in vehicles alike."""
 
     platforms: RuleTable
     approvals: int = 0
+    braking: Figure | None = None
 
     def __post_init__(self) -> None:
+        limit = self.braking
+        if limit is not None and (limit.unit != "m/s2" or limit.value is None or not 0 < limit.value <= 15):
+            raise ValueError(f"braking is {limit.value} {limit.unit}, it must be known, above 0 and up to 15 m/s2")
         for table in self.platforms.values():
             for name in table:
                 if name not in set(Check):
@@ -112,6 +120,13 @@ class Policy:
                         if name not in names:
                             raise ValueError(f"a rule for {check} asks for '{name}', who is not among the 'judges'")
 
+    @property
+    def braking(self) -> Figure | None:
+        """The hardest braking of a bundle's chassis adaptations: the least that any of the rules allows, since a bundle
+        does not know which fleet it will go to. None: the policy names none."""
+        named = [rules.braking for rules in (self.virtual, self.real) if rules.braking is not None]
+        return min(named, key=lambda figure: figure.value or 0.0) if named else None
+
     def rules(self, *, virtual: bool) -> FleetRules:
         """The rules of one kind of fleet."""
         return self.virtual if virtual else self.real
@@ -142,7 +157,7 @@ def tightened(rules: FleetRules, tighter: RuleTable, approvals: int) -> FleetRul
                 if place != platform and name not in table.get(place, {}):
                     continue
                 table.setdefault(place, {})[name] = _tighten(f"{place}.{name}", old, new)
-    return FleetRules(table, max(rules.approvals, approvals))
+    return replace(rules, platforms=table, approvals=max(rules.approvals, approvals))
 
 
 def _tighten(where: str, old: Rule | None, new: Rule) -> Rule:
@@ -186,6 +201,8 @@ def judge(rules: FleetRules, evidence: Iterable[Evidence], jit: Collection[Diges
             reason = _reason(rule, results)
             if reason is None and pack.artifact in jit and check in FINISHED_IN_VEHICLE:
                 reason = _unseen(results)
+            if reason is None and rules.braking is not None and check in _DRIVEN:
+                reason = _braked(rules.braking, results)
             if reason:
                 found.append(Shortfall(pack.platform, pack.build, check, *reason))
     return tuple(found)
@@ -231,6 +248,20 @@ def _unseen(results: list[CheckResult]) -> tuple[str, str] | None:
     reason = f"obtained as '{best}', and a driver in the vehicle compiles this artifact further: other code drives"
     settle = f"{_settle(Obtained.BENCH)} and the baseline's driver, or build machine code instead"
     return reason, settle
+
+
+def _braked(limit: Figure, results: list[CheckResult]) -> tuple[str, str] | None:
+    """Why drives of our own count for nothing under this limit: they braked harder than vehicles will."""
+    most = limit.value or 0.0
+    for result in results:
+        if result.verdict is not Verdict.PASSED or result.judge:
+            continue
+        held = [figure.value for figure in result.figures if figure.name == BRAKING]
+        if not held or max(held) > most:
+            driven = f"at up to {max(held):g} m/s2" if held else "as hard as the simulated car can"
+            reason = f"its drives braked {driven}, the policy holds vehicles to {most:g} m/s2"
+            return reason, "run the release again: its drives are then held to the policy's braking"
+    return None
 
 
 def _margin(rule: Rule, passed: list[CheckResult]) -> tuple[str, str] | None:

@@ -54,7 +54,8 @@ def planned_bundle(store: ContentStore, work: BundleWork, inputs: Mapping[str, D
             policy=inputs["policy"],
             artifacts=artifacts,
             chassis={
-                vehicle.code: render_chassis(vehicle, template, profile.envelope) for vehicle in catalogue.vehicles
+                vehicle.code: render_chassis(vehicle, template, profile.envelope, policy.braking)
+                for vehicle in catalogue.vehicles
             },
             # What a real fleet's rules would refuse must never look as if it could go there.
             virtual_only=bool(judge(policy.real, evidence, jit)),

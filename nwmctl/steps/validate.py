@@ -16,7 +16,7 @@ from nwmctl.domain.artifact import ArtifactManifest, Precision
 from nwmctl.domain.clock import Clock
 from nwmctl.domain.digest import Digest, step_key
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
-from nwmctl.domain.figure import Obtained
+from nwmctl.domain.figure import Figure, Obtained
 from nwmctl.domain.judge import Case
 from nwmctl.domain.model import ModelCard
 from nwmctl.domain.platform import Catalogue, PlatformProfile, VehicleModel
@@ -60,6 +60,7 @@ class _Execution:
     """Where the artifact belongs: results say what of that is out of reach, and on which unit it is at home."""
     platform: str
     """Named only where a rule is missing: the results then say for which platform."""
+    braking: Figure | None = None
 
 
 def _alone(key: Digest) -> threading.Lock:
@@ -143,7 +144,7 @@ class _Validate:
         rules = work.rules.platforms[work.platform]
         build, told = subject.build, "" if rules.keys() >= _EXECUTED else work.platform
         drives = _driven(settings)
-        order = _Execution({**rules}, drives, work.seed, build.chip, build.unit, told)
+        order = _Execution({**rules}, drives, work.seed, build.chip, build.unit, told, work.rules.braking)
         own = {name: digest for name, digest in inputs.items() if name not in _NOT_EXECUTED and ":" not in name}
         key = step_key("validate/execute", _EXECUTE_VERSION, canonical.encode(to_plain(order)), own, _reached(subject))
         with _alone(key):

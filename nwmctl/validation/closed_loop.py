@@ -125,7 +125,7 @@ def ordered(settings: Settings, pace: Pace) -> Drive:
         Pace.ROWS: settings.row_scenarios,
         Pace.CRAWL: settings.emulated_scenarios,
     }
-    listed = ScenarioList(Suite.ROADS, max(counts.values()), settings.seed)
+    listed = ScenarioList(Suite.ROADS, max(counts.values()), settings.seed, settings.braking)
     if pace is Pace.CRAWL:
         return Drive(listed, counts[pace], settings.looks.emulated, settings.emulated_budget_s, settings.clock)
     return Drive(listed, counts[pace], settings.looks.scenarios)
@@ -148,8 +148,8 @@ def check_closed_loop(candidate: Candidate, subject: Subject, settings: Settings
         text = f"{summary}, {candidate.way.label}"
         return CheckResult(Check.CLOSED_LOOP, Verdict.INCONCLUSIVE, obtained, text, (), next, seeds)
     pairs = pair(known, driven, wanted.look)
-    figures = _figures(pairs, obtained)
-    ran = f"{wanted.count} paired scenarios, {candidate.way.label}"
+    figures = (*_figures(pairs, obtained), *settings.braking_figures(obtained))
+    ran = f"{wanted.count} paired scenarios, {candidate.way.label}{settings.said_braking}"
     if driven.faults.any():
         return not_finite(Check.CLOSED_LOOP, candidate, driven, ran, figures, settings.seed)
     if not rule.margins:
@@ -164,15 +164,15 @@ def check_closed_loop(candidate: Candidate, subject: Subject, settings: Settings
 
 def drive(candidate: Candidate, ids: tuple[ScenarioId, ...], wanted: Drive) -> Outcomes:
     """The candidate's outcomes, in order. Raises CandidateFailedError, PolicyShapeError."""
-    clock, control = wanted.clock, candidate.contract.control_output
+    clock, control, braking = wanted.clock, candidate.contract.control_output, wanted.listed.braking
     if wanted.budget_s is None or clock is None:
-        return episode.run(lambda seen: control_of(candidate.run(seen), control), ids, BLOCK)
+        return episode.run(lambda seen: control_of(candidate.run(seen), control, braking), ids, BLOCK)
     end = clock.monotonic() + wanted.budget_s
 
     def policy(seen: Mapping[str, NDArray[np.float32]]) -> NDArray[np.floating]:
         if clock.monotonic() >= end:
             raise _OutOfTime
-        return control_of(candidate.run(seen), control)
+        return control_of(candidate.run(seen), control, braking)
 
     parts: list[Outcomes] = []
     for start in range(0, len(ids), _FEW):

@@ -45,11 +45,13 @@ class Suite(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScenarioList:
-    """The first ``count`` scenarios of a suite from a seed on."""
+    """The first ``count`` scenarios of a suite from a seed on; ``braking``: the hardest in m/s2 (positive) that is
+    carried out of what the driver commands, None for all that the simulated car can do."""
 
     suite: Suite
     count: int
     seed: int
+    braking: float | None = None
 
     def ids(self) -> tuple[ScenarioId, ...]:
         """Their identities, in order."""
@@ -77,6 +79,7 @@ class Question:
     control: str
     scenarios: Digest
     revision: int = constants.REVISION
+    braking: float | None = None
 
 
 class Shelf(Protocol):
@@ -102,7 +105,7 @@ class ModelDrives:
         blocks = [ids[i : i + BLOCK] for i in range(0, len(ids), BLOCK)]
         found: dict[int, Outcomes] = {}
         with ExitStack() as stack:
-            driver = _Driver(model, stack)
+            driver = _Driver(model, stack, listed.braking)
             # First whatever nobody else is driving, then wait for the rest.
             for patient in (False, True):
                 for index, block in enumerate(blocks):
@@ -115,7 +118,8 @@ class ModelDrives:
 
     def _block(self, driver: _Driver, ids: tuple[ScenarioId, ...], patient: bool) -> Outcomes | None:
         names = "\n".join(identity.label for identity in ids)
-        question = Question(driver.model.weights, driver.model.control, digest_bytes(names.encode()))
+        asked = digest_bytes(names.encode())
+        question = Question(driver.model.weights, driver.model.control, asked, braking=driver.braking)
         with self._lock:
             lock = self._locks.setdefault(question, Lock())
         if not lock.acquire(blocking=patient):
@@ -151,20 +155,25 @@ MODEL_DRIVES = ModelDrives()
 class _Driver:
     """A session that is opened when it is first needed."""
 
-    def __init__(self, model: DrivenModel, stack: ExitStack) -> None:
+    def __init__(self, model: DrivenModel, stack: ExitStack, braking: float | None) -> None:
         self.model = model
+        self.braking = braking
         self._stack = stack
         self._session: Session | None = None
 
     def __call__(self, seen: Mapping[str, NDArray[np.float32]]) -> NDArray[np.floating]:
         if self._session is None:
             self._session = self._stack.enter_context(self.model.open())
-        return control_of(self._session.run(seen), self.model.control)
+        return control_of(self._session.run(seen), self.model.control, self.braking)
 
 
-def control_of(outputs: Tensors, name: str) -> NDArray[np.floating]:
-    """A model's control as the simulator takes it."""
-    return np.asarray(outputs[name].astype(np.float64))
+def control_of(outputs: Tensors, name: str, braking: float | None = None) -> NDArray[np.floating]:
+    """A model's control as the simulator takes it, braking no harder than ``braking`` m/s2. What is no number stays
+    none, and what is no control is for the simulator to refuse."""
+    control = np.asarray(outputs[name].astype(np.float64))
+    if braking is not None and control.ndim and control.shape[-1] == 2:
+        control[..., 1] = np.maximum(control[..., 1], -braking)
+    return control
 
 
 def first(outcomes: Outcomes, count: int) -> Outcomes:

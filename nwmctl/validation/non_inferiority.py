@@ -137,13 +137,13 @@ def check_non_inferiority(subject: Subject, settings: Settings, rule: Rule, told
         return _itself(rule)
     pairs = _Pairs(subject.drives, subject.model, released.model)
     count, traps = _amounts(pairs, settings, margins)
-    old, new = pairs.drive(ScenarioList(Suite.ROADS, count, settings.seed + _APART), told)
+    old, new = pairs.drive(ScenarioList(Suite.ROADS, count, settings.seed + _APART, settings.braking), told)
     found = list(differences(old, new))
     look = settings.looks.pairs
     estimates = [each.estimate(look, count / len(each.values)) for each in found]
     figures = [figure("pairs", count, "", Obtained.PROXY), *_rates(old, new)]
     if RECOVERY in margins:
-        before, after = pairs.drive(ScenarioList(Suite.TRAPS, traps, settings.seed + _APART), told)
+        before, after = pairs.drive(ScenarioList(Suite.TRAPS, traps, settings.seed + _APART, settings.braking), told)
         loss = recovered(before).astype(np.float64) - recovered(after)
         estimates.append(Difference(RECOVERY, "", loss, binary=True).estimate(look, count / traps))
         figures.append(figure("traps", traps, "", Obtained.PROXY))
@@ -192,7 +192,9 @@ def _amounts(pairs: _Pairs, settings: Settings, margins: Mapping[str, float]) ->
     count = settings.pairs
     if not count:
         # The first block of the closed loop's own list: for both models it has often been driven already.
-        pilot, other = pairs.drive(ScenarioList(Suite.ROADS, min(BLOCK, settings.scenarios), settings.seed))
+        pilot, other = pairs.drive(
+            ScenarioList(Suite.ROADS, min(BLOCK, settings.scenarios), settings.seed, settings.braking)
+        )
         count = planned(pilot, other, margins)
     limit = margins.get(RECOVERY, 0.0)
     traps = _round(pairs_needed(_TRAP_SPREAD, limit), _TRAP_SIZES) if limit > 0.0 else _TRAP_SIZES[0]

@@ -20,11 +20,11 @@ from nwmctl.domain.clock import Clock
 from nwmctl.domain.cost import StepCost as StepCost
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.evidence import Check
-from nwmctl.domain.figure import Obtained
+from nwmctl.domain.figure import Obtained, ResultFigure
 from nwmctl.domain.measurement import Latency
 from nwmctl.domain.model import ModelContract
 from nwmctl.domain.platform import Build, PlatformProfile, VehicleModel
-from nwmctl.domain.policy import FleetRules, Rule
+from nwmctl.domain.policy import BRAKING, FleetRules, Rule
 from nwmctl.toolchains.protocol import BenchOrder
 from nwmctl.validation.drives import MODEL_DRIVES, DrivenModel, ModelDrives
 from nwmctl.validation.drives import OpenSession as OpenSession
@@ -164,6 +164,21 @@ class Settings:
             raise ValueError("latency cannot be measured without a clock")
         if self.emulated_scenarios and self.clock is None:
             raise ValueError("a time budget cannot be kept without a clock")
+
+    @property
+    def braking(self) -> float | None:
+        """The hardest braking in m/s2 that a drive carries out, as the policy says; None: all that the car can."""
+        return self.rules.braking.value if self.rules.braking else None
+
+    def braking_figures(self, obtained: Obtained) -> tuple[ResultFigure, ...]:
+        """The same as a figure of a drive; none where the policy says nothing."""
+        return () if self.braking is None else (ResultFigure(BRAKING, self.braking, "m/s2", obtained),)
+
+    @property
+    def said_braking(self) -> str:
+        """The same for a check's summary; '' where the policy says nothing."""
+        limit = self.rules.braking
+        return f", braking held to {limit.value:g} m/s2 ({limit.confidence})" if limit else ""
 
     def rule(self, platform: str, check: Check) -> Rule | None:
         """The rule for a check on a platform; None where the policy does not ask for it."""

@@ -31,15 +31,15 @@ def check_traps(candidate: Candidate, subject: Subject, settings: Settings, rule
     if not drivable(subject.contract):
         return undrivable(Check.TRAP_SUITE, subject)
     obtained, look = candidate.obtained, settings.looks.traps
-    listed = ScenarioList(Suite.TRAPS, settings.traps, settings.seed)
+    listed = ScenarioList(Suite.TRAPS, settings.traps, settings.seed, settings.braking)
     known = subject.drives.get(subject.model, listed)
     try:
         driven = drive(candidate, known.ids, Drive(listed, settings.traps, look))
     except (CandidateFailedError, PolicyShapeError) as problem:
         return broken(Check.TRAP_SUITE, candidate, problem, settings.seed)
     estimates = losses(known, driven, look)
-    figures = _figures(known, driven, estimates, rule, obtained)
-    ran = f"{settings.traps} traps, {candidate.way.label}"
+    figures = (*_figures(known, driven, estimates, rule, obtained), *settings.braking_figures(obtained))
+    ran = f"{settings.traps} traps, {candidate.way.label}{settings.said_braking}"
     if driven.faults.any():
         return not_finite(Check.TRAP_SUITE, candidate, driven, ran, figures, settings.seed)
     if not rule.margins:

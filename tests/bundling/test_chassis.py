@@ -112,6 +112,23 @@ def test_what_limits_a_chassis_is_said() -> None:
     assert wide.limits.deceleration == VEHICLES[0].chassis.max_deceleration
 
 
+def test_the_policy_s_braking_holds_every_vehicle_model() -> None:
+    """What drives were held to is what vehicles are held to, and it never widens what the envelope allows."""
+    limit = replace(figure(3.0, "m/s2"), source="the safety role's choice")
+    for one in FILES.catalogue.vehicles:
+        envelope = FILES.profiles[one.platform].envelope
+        found = documents.decode(ChassisAdaptation, render_chassis(one, TEMPLATE, envelope, limit), one.code)
+        assert found.command(0.0, -99.0).acceleration == -3.0
+        assert found.limits.deceleration.source == "the policy's braking: the safety role's choice"
+        assert found.limits.deceleration.confidence is limit.confidence
+        loose = render_chassis(one, TEMPLATE, envelope, figure(6.0, "m/s2"))
+        assert loose == render_chassis(one, TEMPLATE, envelope)
+    table = json.loads(render_chassis(VEHICLES[0], TEMPLATE, ENVELOPE))
+    with pytest.raises(ChassisEnvelopeError) as refused:
+        render_chassis(VEHICLES[0], json.dumps(table), ENVELOPE, limit)
+    assert "limits.deceleration is 5 m/s2, the policy allows 3" in refused.value.why
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

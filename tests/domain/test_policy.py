@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwmctl.domain.evidence import Check, CheckResult, Evidence, Verdict
-from nwmctl.domain.figure import Obtained, ResultFigure
-from nwmctl.domain.policy import FleetRules, Rule, judge, tightened
+from nwmctl.domain.figure import Confidence, Figure, Obtained, ResultFigure
+from nwmctl.domain.policy import BRAKING, FleetRules, Policy, Rule, judge, tightened
 from nwmctl.errors import PolicyLoosenedError
 from tests.fakes import some_digest
 
@@ -163,3 +163,46 @@ def test_nothing_weaker_than_a_bench_will_do_whatever_the_policy_says(first: Obt
 def test_a_bench_s_failure_is_told_as_one() -> None:
     (short, _) = judge(NOTHING_ASKED, [pack(parity(Obtained.BENCH, verdict=Verdict.FAILED))], JIT)
     assert short.reason.startswith("failed")
+
+
+# --- braking ------------------------------------------------------------------------------------------------------
+
+
+def braking(value: float | None, unit: str = "m/s2") -> Figure:
+    confidence = Confidence.UNKNOWN if value is None else Confidence.ASSUMED
+    return Figure(value, unit, "assumed for tests", confidence)
+
+
+DRIVEN = {"closed_loop": Rule(Obtained.PROXY, margins={"score_shift": 0.1})}
+
+
+def drive(*held: float, judge: str = "") -> CheckResult:
+    figures = [ResultFigure("score_shift", 0.0, "", Obtained.PROXY)]
+    figures += [ResultFigure(BRAKING, value, "m/s2", Obtained.PROXY) for value in held]
+    return CheckResult(Check.CLOSED_LOOP, Verdict.PASSED, Obtained.PROXY, "drove", tuple(figures), judge=judge)
+
+
+def test_drives_that_braked_harder_than_vehicles_will_are_not_enough() -> None:
+    free, held = FleetRules({"*": DRIVEN}), FleetRules({"*": DRIVEN}, braking=braking(5.0))
+    assert judge(free, [pack(drive())]) == ()
+    (short,) = judge(held, [pack(drive())])
+    assert short.reason == "its drives braked as hard as the simulated car can, the policy holds vehicles to 5 m/s2"
+    (short,) = judge(held, [pack(drive(6.0))])
+    assert "at up to 6 m/s2" in short.reason
+    for good in (5.0, 4.0):
+        assert judge(held, [pack(drive(good))]) == ()
+    assert judge(held, [pack(drive(5.0), drive(judge="rig"))]) == (), "a judge's brakes are the judge's own"
+
+
+def test_a_release_does_not_touch_the_braking_and_a_bundle_takes_the_least() -> None:
+    virtual, real = FleetRules({"*": DRIVEN}, braking=braking(5.0)), FleetRules({"*": DRIVEN}, 1, braking(4.0))
+    assert tightened(virtual, {"*": {"closed_loop": Rule(Obtained.BENCH)}}, 2).braking == braking(5.0)
+    assert Policy("p", 1, virtual, real).braking == braking(4.0)
+    assert Policy("p", 1, virtual, FleetRules({})).braking == braking(5.0)
+    assert Policy("p", 1, FleetRules({}), FleetRules({})).braking is None
+
+
+@pytest.mark.parametrize("wrong", [braking(None), braking(0.0), braking(-5.0), braking(16.0), braking(5.0, "g")])
+def test_braking_that_nobody_can_mean(wrong: Figure) -> None:
+    with pytest.raises(ValueError, match="braking"):
+        FleetRules({}, braking=wrong)

@@ -110,7 +110,7 @@ CHASSIS = Chassis(
     figure(0.125, "s"),
 )  # fmt: skip
 _KEY = f"ed25519:{'0' * 64}"
-_RULES = FleetRules({"*": {"parity": Rule(Obtained.BENCH, False, {"steer.max_abs": 0.005})}}, 2)
+_RULES = FleetRules({"*": {"parity": Rule(Obtained.BENCH, False, {"steer.max_abs": 0.005})}}, 2, figure(5.0, "m/s2"))
 _CHANNEL = Channel("steer", "rad", -0.5, 0.5)
 _CASE = Case(digest("card"), digest("manifest"), "nt9", "single/gpu")
 _BASELINES = {"Cedar": VersionRange("2.1")}

@@ -129,3 +129,24 @@ def test_outcomes_survive_their_encoding() -> None:
     assert same(read, made)
     assert encode(read) == encode(made)
     assert decode(encode(made), made.ids[:3]) is None
+
+
+def test_a_drive_brakes_no_harder_than_it_is_held_to() -> None:
+    def hard(seen: Mapping[str, NDArray[np.generic]]) -> Tensors:
+        control = plant.drive(seen)["control"].copy()
+        control[..., 1] = -6.0
+        return {"control": control}
+
+    model = DrivenModel(digest_bytes(b"hard"), "control", lambda: plant.FunctionSession(hard))
+    kept = ModelDrives()
+    free, held, weak = (kept.get(model, ScenarioList(Suite.ROADS, 10, 5, most)) for most in (None, 6.0, 2.0))
+    assert same(free, held), "it never commanded more"
+    assert not same(free, weak), "another limit is another question"
+    gone = [np.linalg.norm(found.path[:, -1] - found.path[:, 0], axis=1).mean() for found in (free, weak)]
+    assert gone[1] > gone[0], "who brakes less comes further"
+
+
+def test_what_is_no_control_is_left_to_the_simulator() -> None:
+    for shape in ((3,), (3, 10, 1), (3, 10, 3)):
+        outputs: Tensors = {"control": np.full(shape, -9.0, np.float32)}
+        assert np.array_equal(drives.control_of(outputs, "control", 5.0), outputs["control"])
