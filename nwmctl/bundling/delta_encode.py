@@ -26,7 +26,7 @@ from nwmctl.domain.digest import Digest
 from nwmctl.errors import DeltaFileError, DeltaInputChangedError, DeltaLimitError
 from nwmctl.formats import delta as wire
 from nwmctl.formats.delta import Cursor, Header, Kind, Piece
-from nwmctl.formats.delta_elements import UNSIGNED, Unsigned
+from nwmctl.formats.delta_elements import UNSIGNED, Unsigned, keep_memory
 
 _TRIED: Final = 1 << 13
 _PLACES: Final = 3
@@ -65,6 +65,7 @@ def encode_delta(old: Path, new: Path, out: Path) -> DeltaReport:
 
     Raises DeltaFileError, DeltaInputChangedError when a file changes meanwhile, DeltaLimitError over 16 TiB.
     """
+    keep_memory()
     with _translated(), old.open("rb") as before, new.open("rb") as after:
         sizes = os.fstat(before.fileno()).st_size, os.fstat(after.fileno()).st_size
         if max(sizes) > wire.MAX_SIZE:
@@ -184,9 +185,8 @@ class _Pair:
                 window = b"".join([_read(self._old, piece.window, piece.window_length) for piece in parts])
                 section = self._bytes(fresh, window)
             else:
-                section = self._packer.elements(
-                    kind, self._counterpart(kind, parts), np.frombuffer(fresh, UNSIGNED[kind])
-                )
+                old = self._counterpart(kind, parts)
+                section = self._packer.elements(kind, old, np.frombuffer(fresh, UNSIGNED[kind]), parts)
             tally.add(at, parts, len(section))
             sections.append(section)
         return b"".join(sections)
@@ -213,7 +213,10 @@ class _Pair:
                 continue
             sizes[Kind.BYTES] += int(0.98 * len(self._bytes(new, old)))
             for kind, form in UNSIGNED.items():
-                sizes[kind] += len(self._packer.elements(kind, np.frombuffer(old, form), np.frombuffer(new, form)))
+                pieces = [Piece(0, size, kind, 0)]
+                sizes[kind] += len(
+                    self._packer.elements(kind, np.frombuffer(old, form), np.frombuffer(new, form), pieces)
+                )
         return min(Kind, key=lambda kind: (sizes[kind], kind))
 
     def _digest_old(self) -> Digest:

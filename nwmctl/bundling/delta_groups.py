@@ -1,31 +1,41 @@
-"""Encodes the elements of one chunk: differences to the old elements, grouped by context, the best coder per group.
+"""Encodes the elements of one chunk: steps from the old elements, in classes, the best coder for each class.
 
-A section is never larger than storing its elements (plus a few bytes per group), whatever they are. What is chosen is
-tried on a sample of the group; every choice is written into the section, so the applier chooses nothing. Pure: arrays
-in, bytes out. docs/delta-format.md says what the bytes mean.
+A section is never larger than storing its elements (plus a few bytes per class), whatever they are. What is chosen is
+tried on a sample of the class; every choice is written into the section, so the applier chooses nothing. Pure: arrays
+in, bytes out. docs/delta-format.md says what the bytes mean; ``delta_classes`` chooses classes and biases.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import zstandard
 
-from nwmctl.formats.delta import LAST_CONTEXT, Kind
-from nwmctl.formats.delta_elements import BLOCK, Bytes, Coder, Signed, Unsigned, contexts, differences, places, zigzag
+from nwmctl.bundling.delta_classes import Choice, choose
+from nwmctl.formats.delta import Kind, Piece
+from nwmctl.formats.delta_elements import (
+    Bytes,
+    Coder,
+    Signed,
+    Sorting,
+    Unsigned,
+    differences,
+    packed_size,
+    tuple_of,
+    zigzag,
+)
 
 UNCHANGED: Final = b"\x00"
 _AGAINST_OLD: Final = b"\x01"
 _ALONE: Final = b"\x02"
-_GROUP: Final = struct.Struct("<BBBbI")
 _WORD: Final = struct.Struct("<I")
 
-_SAMPLE: Final = 1 << 14
-_GROUPS: Final = {Kind.FP16: 4, Kind.BF16: 6, Kind.FP32: 6, Kind.INT8: 1}
-"""Groups per section at most. Each is a pass over the chunk on both sides: four instead of six make fp16 1.5 % larger
-and a third faster to apply; the steps of 8-bit integers are as wide for large ones as for small ones."""
+_SAMPLE: Final = 1 << 13
+_LONG: Final = 1 << 14
+_PLACES: Final = 8
 
 
 class Packer:
@@ -46,109 +56,120 @@ class Packer:
         )
         self._literals = zstandard.ZstdCompressor(compression_params=literals)
 
-    def elements(self, kind: Kind, old: Unsigned, new: Unsigned) -> bytes:
+    def elements(self, kind: Kind, old: Unsigned, new: Unsigned, pieces: Sequence[Piece]) -> bytes:
         """The section of ``new`` against ``old``, arrays of one length in the kind's unsigned form."""
         if np.array_equal(old, new):
             return UNCHANGED
-        against = self._section(kind, old, new)
+        against = self._section(kind, old, new, pieces)
         if len(against) < 0.8 * new.nbytes or not old.any():
             return _AGAINST_OLD + against
-        alone = self._section(kind, np.zeros_like(old), new)
+        alone = self._section(kind, np.zeros_like(old), new, pieces)
         return _ALONE + alone if len(alone) < len(against) else _AGAINST_OLD + against
 
-    def _section(self, kind: Kind, old: Unsigned, new: Unsigned) -> bytes:
-        lasts = _lasts(contexts(kind, old[:: max(1, len(old) // _SAMPLE)]), _GROUPS[kind])
-        groups: list[list[Signed]] = [[] for _ in lasts]
-        for start in range(0, len(old), BLOCK):
-            part = old[start : start + BLOCK]
-            steps = differences(kind, part, new[start : start + BLOCK])
-            if len(lasts) == 1:
-                groups[0].append(steps)
-                continue
-            for number, where in places(contexts(kind, part), lasts):
-                groups[number].append(steps[where])
-        records = []
+    def _section(self, kind: Kind, old: Unsigned, new: Unsigned, pieces: Sequence[Piece]) -> bytes:
+        steps = differences(kind, old, new)
+        choice = choose(kind, old, steps, pieces)
+        if not choice.bits:
+            return b"\x00" + self._groups([steps])
+        found = choice.found
+        missing = -len(old) % tuple_of(choice.bits)
+        if missing:
+            found = np.concatenate([found, np.zeros(missing, np.uint8)])
+            steps = np.concatenate([steps, np.zeros(missing, steps.dtype)])
+        sorting = Sorting(found, choice.bits, choice.thresholds)
+        return self._head(choice, pieces) + self._groups(sorting.apart(steps))
+
+    def _head(self, choice: Choice, pieces: Sequence[Piece]) -> bytes:
+        flags = bytearray()
+        parts = []
+        for piece, bias in zip(pieces, choice.biases, strict=True):
+            given = [each.tobytes() for each in (bias.columns, bias.rows) if each is not None]
+            if piece.row:
+                flags.append((bias.columns is not None) | (bias.rows is not None) << 1)
+            parts += given
+        return bytes([choice.bits, choice.low]) + flags + self.stream(b"".join(parts)) + choice.thresholds
+
+    def _groups(self, groups: Sequence[Signed]) -> bytes:
+        records = bytearray()
         streams = []
-        for last, parts in zip(lasts, groups, strict=True):
-            group = np.concatenate(parts) if parts else np.zeros(0, f"<i{kind.width}")
-            parts.clear()
-            coder, shift, centre, coded = self._group(group)
-            records.append(_GROUP.pack(last, coder, shift, centre, len(group)))
+        for group in groups:
+            coder, shift, coded = self._group(group)
+            records += bytes([coder, shift])
             streams.append(coded)
-        return bytes([len(records)]) + b"".join(records) + b"".join(streams)
+        return bytes(records) + b"".join(streams)
 
-    def _group(self, steps: Signed) -> tuple[Coder, int, int, bytes]:
+    def _group(self, steps: Signed) -> tuple[Coder, int, bytes]:
         if not len(steps) or not steps.any():
-            return Coder.ZERO, 0, 0, b""
-        values = zigzag(steps)
-        middle = max(0, len(values) - _SAMPLE) // 2
-        sample = values[middle : middle + _SAMPLE]
-        _, coder, shift = min((len(self._coded(sample, *way)), *way) for way in _ways(sample))
-        return coder, shift, 0, self._coded(values, coder, shift)
+            return Coder.ZERO, 0, b""
+        sample = _spread(steps)
+        ways = sorted((len(self._coded(sample, *way)), *way) for way in _ways(sample))
+        for _, coder, shift in ways:
+            coded = self._coded(steps, coder, shift)
+            if coder is not Coder.GAPS or int.from_bytes(coded[:4], "little") <= len(steps) // 4:
+                return coder, shift, coded
+        raise AssertionError("gaps are never the only way")
 
-    def _coded(self, values: Unsigned, coder: Coder, shift: int) -> bytes:
+    def _coded(self, steps: Signed, coder: Coder, shift: int) -> bytes:
         if coder is Coder.GAPS:
-            return self._gaps(values)
-        top = (1 << coder.bits) - 1
-        high = values >> values.dtype.type(shift) if shift else values
-        symbols = np.minimum(high, values.dtype.type(top)).astype(np.uint8)
-        parts = [self.stream(_packed(symbols, coder.bits))]
-        full = np.flatnonzero(symbols == top)
-        if full.size:
-            parts.append(self._excess(high[full] - values.dtype.type(top)))
+            return self._gaps(steps)
+        high = steps >> steps.dtype.type(shift) if shift else steps
+        escape = -1 << (coder.bits - 1)
+        # Comparing as unsigned numbers tests both ends at once.
+        unsigned = np.dtype(f"<u{steps.itemsize}")
+        moved = high.view(unsigned) + unsigned.type(-escape - 1)
+        full = moved > unsigned.type(-2 * escape - 2)
+        parts = []
+        symbols = high.astype(np.int8)
+        if full.any():
+            many = full.nonzero()[0]
+            symbols[many] = escape
+            parts.append(self._excess(zigzag(high[many]) - unsigned.type((1 << coder.bits) - 1)))
+        parts.insert(0, self.stream(_packed(symbols.view(np.uint8), coder.bits)))
         if shift:
-            parts.append(self.stream(_low(values, shift)))
+            parts.append(self.stream(_low(steps.view(unsigned), shift)))
         return b"".join(parts)
 
     def _excess(self, values: Unsigned) -> bytes:
         small = np.minimum(values, values.dtype.type(255)).astype(np.uint8)
-        coded = self.stream(small.tobytes())
+        coded = self.stream(small.data)
         full = np.flatnonzero(small == 255)
         if full.size:
             coded += self.stream((values[full] - values.dtype.type(255)).tobytes())
         return coded
 
-    def _gaps(self, values: Unsigned) -> bytes:
-        where = np.flatnonzero(values)
+    def _gaps(self, steps: Signed) -> bytes:
+        where = np.flatnonzero(steps)
         gaps = np.diff(where, prepend=-1) - 1
         jumps = gaps // 255
         size = len(gaps) + int(jumps.sum())
         coded = np.full(size, 255, np.uint8)
         coded[np.cumsum(jumps + 1) - 1] = gaps % 255
-        return _WORD.pack(size) + self.stream(coded.tobytes()) + self._excess(values[where] - values.dtype.type(1))
+        values = zigzag(steps[where])
+        return _WORD.pack(size) + self.stream(coded.tobytes()) + self._excess(values - values.dtype.type(1))
 
-    def stream(self, data: bytes) -> bytes:
+    def stream(self, data: bytes | memoryview) -> bytes:
         """A stream: its length and whether it is packed, then its bytes."""
-        if len(data) > _SAMPLE:
+        if len(data) > _LONG:
             start = len(data) // 2
-            if len(self._literals.compress(data[start : start + _SAMPLE // 2])) > 0.99 * (_SAMPLE // 2):
-                return _WORD.pack(len(data) << 1) + data
+            if len(self._literals.compress(data[start : start + _SAMPLE])) > 0.99 * _SAMPLE:
+                return b"".join((_WORD.pack(len(data) << 1), data))
         packed = self._literals.compress(data)
         if len(packed) < len(data):
             return _WORD.pack(len(packed) << 1 | 1) + packed
-        return _WORD.pack(len(data) << 1) + data if data else b""
+        return b"".join((_WORD.pack(len(data) << 1), data)) if len(data) else b""
 
 
-def _lasts(found: Bytes, most: int) -> list[int]:
-    """The last context of each group, from a sample of contexts: every group has enough elements to be worth it."""
-    counts = np.bincount(found, minlength=LAST_CONTEXT + 1)
-    least = max(8, int(counts.sum()) // 40)
-    lasts: list[int] = []
-    total = 0
-    for context in np.flatnonzero(counts):
-        total += int(counts[context])
-        if total >= least:
-            lasts.append(int(context))
-            total = 0
-    while len(lasts) > most:
-        sizes = np.add.reduceat(counts, [0, *(last + 1 for last in lasts[:-1])])
-        del lasts[int(np.argmin(sizes[:-1] + sizes[1:]))]
-    return [*lasts[:-1], LAST_CONTEXT]
+def _spread(steps: Signed) -> Signed:
+    """Some of many, from places all over them."""
+    if len(steps) <= _SAMPLE:
+        return steps
+    stride, size = len(steps) // _PLACES, _SAMPLE // _PLACES
+    return np.concatenate([steps[number * stride :][:size] for number in range(_PLACES)])
 
 
-def _ways(sample: Unsigned) -> list[tuple[Coder, int]]:
+def _ways(sample: Signed) -> list[tuple[Coder, int]]:
     """The coders that may suit values like these."""
-    mean = float(sample.mean())
+    mean = 2 * float(np.abs(sample.astype(np.float32)).mean())
     bits = 8 * sample.itemsize
     shift = min(max(0, int(np.ceil(np.log2(max(mean, 1e-9) * 6 / 255)))), bits - 1)
     ways = [(Coder.BITS8, shift)]
@@ -165,25 +186,27 @@ def _ways(sample: Unsigned) -> list[tuple[Coder, int]]:
     return ways
 
 
-def _packed(symbols: Bytes, bits: int) -> bytes:
+def _packed(symbols: Bytes, bits: int) -> memoryview:
+    """The first symbols in the lowest bits of all bytes, the next ones above them."""
     if bits == 8:
-        return symbols.tobytes()
-    if bits == 1:
-        return np.packbits(symbols, bitorder="little").tobytes()
-    each = 8 // bits
-    filled = np.zeros(-(-len(symbols) // each) * each, np.uint8)
-    filled[: len(symbols)] = symbols
-    packed = filled[0::each].copy()
+        return symbols.data
+    each, size = 8 // bits, packed_size(len(symbols), bits)
+    filled = np.zeros(size * each, np.uint8)
+    np.bitwise_and(symbols, np.uint8((1 << bits) - 1), out=filled[: len(symbols)])
+    packed = filled[:size]
     for number in range(1, each):
-        packed |= filled[number::each] << np.uint8(bits * number)
-    return packed.tobytes()
+        packed |= filled[number * size : (number + 1) * size] << np.uint8(bits * number)
+    return packed.data
 
 
 def _low(values: Unsigned, shift: int) -> bytes:
-    """The lowest ``shift`` bits: whole byte planes, then planes of single bits."""
+    """The lowest ``shift`` bits: whole byte planes, then what is left in fields of 4, 2 and 1 bits."""
     whole, rest = divmod(shift, 8)
     planes: list[Any] = [values.view(np.uint8)[number :: values.itemsize].tobytes() for number in range(whole)]
-    for number in range(rest):
-        bit = (values >> values.dtype.type(8 * whole + number)).astype(np.uint8) & np.uint8(1)
-        planes.append(np.packbits(bit, bitorder="little").tobytes())
+    if rest:
+        top = values.view(np.uint8)[whole :: values.itemsize].copy()
+        for width in (4, 2, 1):
+            if rest & width:
+                rest -= width
+                planes.append(_packed(top >> np.uint8(rest), width))
     return b"".join(planes)

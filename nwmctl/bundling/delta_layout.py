@@ -35,17 +35,21 @@ _OPENVINO_KINDS: Final = {"f32": Kind.FP32, "f16": Kind.FP16, "bf16": Kind.BF16,
 _NPY_KINDS: Final = {"<f4": Kind.FP32, "<f2": Kind.FP16, "|i1": Kind.INT8, "|u1": Kind.INT8}
 _LAYER: Final = re.compile(r'<layer\s+id="\d+"\s+name="([^"]*)"')
 _DATA: Final = re.compile(r"<data\s([^>]*)>")
+_NUMBER: Final = -1
+_LEAST_ROW: Final = 32
 _ATTRIBUTE: Final = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """``length`` bytes at ``offset`` of the file; the kind None: elements of an unknown kind."""
+    """``length`` bytes at ``offset`` of the file; the kind None: elements of an unknown kind. ``row``: how many
+    elements make a row, 0 where nothing says so."""
 
     name: str
     offset: int
     length: int
     kind: Kind | None
+    row: int = 0
 
 
 class _Unreadable(Exception):
@@ -100,6 +104,20 @@ def _tensors(view: _View, depth: int) -> list[Tensor]:
     return []
 
 
+def _row(shape: object) -> int:
+    """How many elements make a row: those of the last dimension, and of those before it until they are not too few."""
+    row = 1
+    if not isinstance(shape, list | tuple):
+        return 0
+    for size in reversed(shape):
+        if not isinstance(size, int) or not 0 < size < 1 << 32:
+            return 0
+        row *= size
+        if row >= _LEAST_ROW:
+            break
+    return row if row < 1 << 32 else 0
+
+
 # --- safetensors -------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +138,7 @@ def _safetensors(view: _View, depth: int) -> list[Tensor]:
         first, last = entry["data_offsets"]
         view.part(8 + length + first, last - first)
         if kind is not None:
-            found.append(Tensor(name, 8 + length + first, last - first, kind))
+            found.append(Tensor(name, 8 + length + first, last - first, kind, _row(entry.get("shape"))))
     return found
 
 
@@ -141,25 +159,39 @@ def _onnx(view: _View, depth: int) -> list[Tensor]:
 
 def _initializer(view: _View, start: int, length: int) -> list[Tensor]:
     name, kind, place = "", None, None
+    shape: list[int] = []
     for field, at, size in _fields(view, start, start + length):
-        if field == 8 and size <= 4096:
+        if field == 1:
+            shape += _dimensions(view, at, size)
+        elif field == 8 and size <= 4096:
             name = view.read(at, size).decode("utf-8", "replace")
         elif field == 2:
             kind = _ONNX_KINDS.get(size)
-        elif field == 9:
+        elif field == 9 and at != _NUMBER:
             place = (at, size)
-    return [] if place is None or kind is None or not name else [Tensor(name, *place, kind)]
+    return [] if place is None or kind is None or not name else [Tensor(name, *place, kind, _row(shape))]
+
+
+def _dimensions(view: _View, at: int, size: int) -> list[int]:
+    """One dimension, or all of them packed."""
+    if at == _NUMBER:
+        return [size]
+    data, found, used = view.read(at, min(size, 4096)), [], 0
+    while used < len(data):
+        value, used = _varint(data, used)
+        found.append(value)
+    return found
 
 
 def _fields(view: _View, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Field number, start and length of each field; for a number its value stands in place of the length."""
+    """Field number, start and length of each field; for a number ``_NUMBER`` and its value."""
     while at < end:
         head = view.read(at, min(20, end - at))
         tag, used = _varint(head, 0)
         wire = tag & 7
         if wire == 0:
             value, used = _varint(head, used)
-            yield tag >> 3, at + used, value
+            yield tag >> 3, _NUMBER, value
             at += used
         elif wire == 2:
             length, used = _varint(head, used)
@@ -237,18 +269,22 @@ def _inside(found: list[Tensor], name: str, offset: int) -> list[Tensor]:
 
 def _npy(view: _View) -> list[Tensor]:
     head = io.BytesIO(view.read(0, min(view.length, 4096)))
-    read: dict[tuple[int, int], Callable[[io.BytesIO], tuple[object, bool, np.dtype[np.void]]]] = {
+    read: dict[tuple[int, int], Callable[[io.BytesIO], tuple[tuple[int, ...], bool, np.dtype[np.void]]]] = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     version = np.lib.format.read_magic(head)
     if version not in read:
         raise _Unreadable
-    _, _, form = read[version](head)
+    shape, fortran, form = read[version](head)
     kind = _NPY_KINDS.get(form.str)
     if kind is None and form.itemsize == 2 and form.kind == "V":
         kind = Kind.BF16  # what numpy calls it that knows no bf16
-    return [] if kind is None else [Tensor("data", head.tell(), view.length - head.tell(), kind)]
+    return (
+        []
+        if kind is None
+        else [Tensor("data", head.tell(), view.length - head.tell(), kind, _row(shape[::-1] if fortran else shape))]
+    )
 
 
 def _openvino(lines: io.TextIOWrapper, length: int) -> list[Tensor]:
@@ -267,5 +303,7 @@ def _openvino(lines: io.TextIOWrapper, length: int) -> list[Tensor]:
             offset, size = int(values["offset"]), int(values["size"])
             if offset + size > length:
                 raise _Unreadable
-            found.append(Tensor(layer, offset, size, kind))
+            shape = values.get("shape", "").replace(" ", "").split(",")
+            row = _row([int(each) for each in shape]) if all(each.isdigit() for each in shape) else 0
+            found.append(Tensor(layer, offset, size, kind, row))
     return found

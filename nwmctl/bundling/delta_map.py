@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nwmctl.bundling.delta_layout import Tensor
@@ -80,8 +80,9 @@ def _tensor(tensor: Tensor, partner: Tensor | None, old_size: int, guess: Guess)
     both -= both % width
     whole = tensor.length - tensor.length % width
     parts = []
+    row = tensor.row if tensor.row * width <= min(both, whole) else 0
     if both and partner is not None:
-        parts.append(Mapped(tensor.name, Segment(both, partner.offset, kind)))
+        parts.append(Mapped(tensor.name, Segment(both, partner.offset, kind, row=row)))
     if whole > both:
         parts.append(Mapped(tensor.name, Segment(whole - both, None, kind)))
     if tensor.length > whole:
@@ -124,7 +125,7 @@ def _joined(parts: Sequence[Mapped]) -> tuple[Mapped, ...]:
             last = joined[-1]
             length = last.segment.length + part.segment.length
             margin = _margin(length) if part.segment.kind is Kind.BYTES else 0
-            segment = Segment(length, last.segment.old_offset, last.segment.kind, margin)
+            segment = replace(last.segment, length=length, margin=margin)
             joined[-1] = Mapped(last.name, segment)
         else:
             joined.append(part)
@@ -133,7 +134,7 @@ def _joined(parts: Sequence[Mapped]) -> tuple[Mapped, ...]:
 
 def _follows(before: Mapped, after: Mapped) -> bool:
     one, two = before.segment, after.segment
-    if before.name != after.name or one.kind is not two.kind:
+    if before.name != after.name or one.kind is not two.kind or one.row != two.row:
         return False
     if one.old_offset is None or two.old_offset is None:
         return one.old_offset is two.old_offset

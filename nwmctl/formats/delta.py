@@ -3,7 +3,7 @@
 All integers are little-endian. Everything is bounded and checked before anything is allocated for it. The header names
 both files by size and sha256; the tensor map says, in order, what every byte of the new file is an element of and
 where its counterpart lies in the old file; chunks follow, each with its number and its own checksum. What a chunk's
-body means is in ``vehicle/delta.py`` and ``bundling/delta_groups.py``. Pure: reads and writes no file.
+body means is in ``delta_elements.py`` beside this file. Pure: reads and writes no file.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ MAX_SEGMENTS: Final = 1 << 16
 MAX_SIZE: Final = 1 << 44
 MAX_WINDOW: Final = 4 << 20
 """Most bytes of the old file that one chunk's byte section may look back on."""
-MAX_GROUPS: Final = 64
-LAST_CONTEXT: Final = 255
 
 _NONE: Final = (1 << 64) - 1
 _HEAD: Final = struct.Struct("<8sHHIQQ32s32s")
@@ -71,13 +69,15 @@ _WIDTHS: Final = {Kind.BYTES: 1, Kind.FP16: 2, Kind.BF16: 2, Kind.FP32: 4, Kind.
 class Segment:
     """``length`` bytes of the new file and where their counterpart begins in the old one; None: there is none.
 
-    ``margin`` is for bytes only: how far the look back reaches beyond the counterpart, on both sides.
+    ``margin`` is for bytes only: how far the look back reaches beyond the counterpart, on both sides. ``row`` is for
+    elements only: how many make a row of the tensor that begins with the segment; 0: it has no rows.
     """
 
     length: int
     old_offset: int | None
     kind: Kind
     margin: int = 0
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,9 @@ class ChunkHead:
 class Piece:
     """The part of a segment that lies in one chunk, at ``at`` of the chunk. ``old`` None: no counterpart.
 
-    For elements the counterpart is ``old`` to ``old + length``, inside the old file. For bytes the window is
-    ``window`` to ``window + window_length``, already cut to the old file, and may be shorter.
+    For elements the counterpart is ``old`` to ``old + length``, inside the old file; ``row`` is the segment's, or 0
+    where the piece is shorter than a row, and ``first`` counts the elements of its row before the piece. For bytes the
+    window is ``window`` to ``window + window_length``, already cut to the old file, and may be shorter.
     """
 
     at: int
@@ -115,6 +116,18 @@ class Piece:
     old: int | None
     window: int = 0
     window_length: int = 0
+    row: int = 0
+    first: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many elements it has."""
+        return self.length // self.kind.width
+
+    @property
+    def rows(self) -> int:
+        """How many rows it touches; 0 where it has none."""
+        return -(-(self.first + self.count) // self.row) if self.row else 0
 
 
 def write_header(header: Header) -> bytes:
@@ -130,7 +143,14 @@ def write_header(header: Header) -> bytes:
         bytes.fromhex(header.new_digest.hex),
     )
     table = b"".join(
-        _SEGMENT.pack(part.length, _NONE if part.old_offset is None else part.old_offset, part.kind, 0, 0, part.margin)
+        _SEGMENT.pack(
+            part.length,
+            _NONE if part.old_offset is None else part.old_offset,
+            part.kind,
+            0,
+            0,
+            part.margin if part.kind is Kind.BYTES else part.row,
+        )
         for part in header.segments
     )
     return head + table + _CHECK.pack(zlib.crc32(table, zlib.crc32(head)))
@@ -167,10 +187,11 @@ def parse_header(data: bytes) -> Header:
         raise damaged("the header")
     _, _, _, _, old_size, new_size, old_digest, new_digest = _HEAD.unpack(data[:HEAD_BYTES])
     segments = []
-    for length, offset, kind, zero, zeros, margin in _SEGMENT.iter_unpack(data[HEAD_BYTES : -_CHECK.size]):
+    for length, offset, kind, zero, zeros, word in _SEGMENT.iter_unpack(data[HEAD_BYTES : -_CHECK.size]):
         if zero or zeros or kind not in Kind._value2member_map_:
             raise malformed(f"a segment has the kind {kind}, which does not exist")
-        segments.append(Segment(length, None if offset == _NONE else offset, Kind(kind), margin))
+        margin, row = (word, 0) if kind == Kind.BYTES else (0, word)
+        segments.append(Segment(length, None if offset == _NONE else offset, Kind(kind), margin, row))
     _check_segments(segments, old_size, new_size)
     return Header(old_size, new_size, Digest(old_digest.hex()), Digest(new_digest.hex()), tuple(segments))
 
@@ -185,7 +206,9 @@ def _check_segments(segments: Sequence[Segment], old_size: int, new_size: int) -
         if part.kind is Kind.BYTES:
             if part.margin > MAX_WINDOW or (part.old_offset or 0) > old_size:
                 raise malformed("a segment looks back beyond the old file")
-        elif part.margin or (part.old_offset is not None and part.old_offset + part.length > old_size):
+        elif part.row * part.kind.width > part.length:
+            raise malformed("a segment is shorter than one of its rows")
+        elif part.old_offset is not None and part.old_offset + part.length > old_size:
             raise malformed("a segment's counterpart is not inside the old file")
 
 
@@ -267,11 +290,13 @@ class Cursor:
         return tuple(pieces)
 
     def _piece(self, part: Segment, at: int, size: int) -> Piece:
-        if part.old_offset is None:
-            return Piece(at, size, part.kind, None)
-        old = part.old_offset + self._done
+        old = None if part.old_offset is None else part.old_offset + self._done
         if part.kind is not Kind.BYTES:
-            return Piece(at, size, part.kind, old)
+            row = part.row if part.row * part.kind.width <= size else 0
+            first = self._done // part.kind.width % row if row else 0
+            return Piece(at, size, part.kind, old, row=row, first=first)
+        if old is None:
+            return Piece(at, size, part.kind, None)
         start = min(max(0, old - part.margin), self._old_size)
         end = min(old + size + part.margin, self._old_size)
         return Piece(at, size, part.kind, old, start, max(0, end - start))

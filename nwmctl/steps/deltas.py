@@ -16,7 +16,7 @@ from nwmctl.steps.base import load_outcome, save_outcome
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import versions
 
-VERSION = 1
+VERSION = 2
 _DELTA = "delta"
 
 

@@ -1,15 +1,19 @@
 """Applies a delta: old file and delta in, new file out. The specification is docs/delta-format.md.
 
 Nothing exists under the new name until every byte is written, forced to the disk and has the promised digest. The old
-file is only read, and only after its digest was checked. Memory is bounded by one chunk, whatever the delta claims;
-work is bounded by the delta's length and the new file's. Needs numpy and zstandard. Decides nothing about slots.
+file is only read, and only once: the new digest proves it as well, and where that fails, the old digest says which of
+the two files is to blame. Memory is bounded by one chunk, whatever the delta claims; work is bounded by the delta's
+length and the new file's. Needs numpy and zstandard, and nothing else outside of the standard library. Decides nothing
+about slots.
 """
 
 from __future__ import annotations
 
+import argparse
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +22,20 @@ from typing import Final
 import numpy as np
 
 from nwmctl.domain.digest import Digest
-from nwmctl.errors import DeltaBaseError, DeltaFileError, DeltaResultError, NoSpaceError
+from nwmctl.errors import DeltaBaseError, DeltaFileError, DeltaFormatError, DeltaResultError, NoSpaceError, NwmError
 from nwmctl.formats import delta as wire
 from nwmctl.formats.delta import Kind, Piece, limit, malformed
 from nwmctl.formats.delta_elements import (
-    BLOCK,
     UNSIGNED,
     Bytes,
-    Signed,
+    Sorting,
+    add_biases,
     apply_differences,
-    contexts,
-    places,
+    keep_memory,
+    likelihoods,
+    tuple_of,
 )
-from nwmctl.vehicle.delta_body import BodyReader, Group
+from nwmctl.vehicle.delta_body import BodyReader
 
 _READ: Final = 1 << 18
 
@@ -42,18 +47,25 @@ def apply_delta(old: Path, delta: Path, out: Path, *, max_size: int = wire.MAX_S
     DeltaTruncatedError, DeltaDamagedError, DeltaOrderError, DeltaFormatError, DeltaLimitError, DeltaVersionError for
     what is wrong with the delta, DeltaResultError, DeltaFileError, NoSpaceError.
     """
+    keep_memory()
     temporary = out.with_name(f"{out.name}.partial")
     with _opened(delta) as change, _opened(old) as base:
         header = _header(change, max_size)
-        _check_base(base, header, old)
+        if os.fstat(base).st_size != header.old_size:
+            raise _other_base(old, header)
         with _writing(temporary, out) as handle:
-            digest = _apply(change, base, header, handle)
-            if digest != header.new_digest:
-                raise DeltaResultError(
-                    f"the delta does not make the file that it promises for '{out.name}'",
-                    why=f"the result has the digest {digest}, promised is {header.new_digest}",
-                    next="fetch the delta again; the old file is untouched",
-                )
+            try:
+                digest = _apply(change, base, header, handle)
+                if digest != header.new_digest:
+                    raise DeltaResultError(
+                        f"the delta does not make the file that it promises for '{out.name}'",
+                        why=f"the result has the digest {digest}, promised is {header.new_digest}",
+                        next="fetch the delta again; the old file is untouched",
+                    )
+            except (DeltaFormatError, DeltaResultError):
+                # The new digest proves the old file as well, so that it is read once; here it has to be blamed first.
+                _check_base(base, header, old)
+                raise
     return digest
 
 
@@ -67,17 +79,12 @@ def _header(change: int, max_size: int) -> wire.Header:
 
 
 def _check_base(base: int, header: wire.Header, old: Path) -> None:
-    size = os.fstat(base).st_size
     state = hashlib.sha256()
-    if size == header.old_size:
-        while block := _read(base, _READ):
-            state.update(block)
-    if size != header.old_size or state.hexdigest() != header.old_digest.hex:
-        raise DeltaBaseError(
-            f"'{old.name}' is not the file that the delta was made against",
-            why=f"it has {size} bytes; the delta is for {header.old_digest} with {header.old_size} bytes",
-            next="fetch the delta for the installed version, or the full artifact",
-        )
+    os.lseek(base, 0, os.SEEK_SET)
+    while block := _read(base, _READ):
+        state.update(block)
+    if state.hexdigest() != header.old_digest.hex:
+        raise _other_base(old, header)
 
 
 def _apply(change: int, base: int, header: wire.Header, out: int) -> Digest:
@@ -98,21 +105,23 @@ def _apply(change: int, base: int, header: wire.Header, out: int) -> Digest:
 
 
 def _chunk(pieces: tuple[Piece, ...], length: int, body: bytes, base: int) -> memoryview:
-    block = np.empty(length, np.uint8)
     reader = BodyReader(body)
+    block: Bytes | None = None
     for kind in Kind:
         parts = [piece for piece in pieces if piece.kind is kind]
         if not parts:
             continue
-        if kind is Kind.BYTES:
-            fresh = _bytes(parts, reader, base)
-        else:
-            fresh = _elements(kind, parts, reader, base)
+        fresh = _bytes(parts, reader, base) if kind is Kind.BYTES else _elements(kind, parts, reader, base)
+        if len(parts) == len(pieces):
+            block = fresh
+            break
+        block = np.empty(length, np.uint8) if block is None else block
         at = 0
         for piece in parts:
             block[piece.at : piece.at + piece.length] = fresh[at : at + piece.length]
             at += piece.length
     reader.end()
+    assert block is not None  # a chunk has at least one piece
     return memoryview(block)  # type: ignore[arg-type]
 
 
@@ -128,40 +137,38 @@ def _bytes(parts: list[Piece], reader: BodyReader, base: int) -> Bytes:
 
 
 def _elements(kind: Kind, parts: list[Piece], reader: BodyReader, base: int) -> Bytes:
-    old = np.zeros(sum(piece.length for piece in parts) // kind.width, UNSIGNED[kind])
+    form = UNSIGNED[kind]
+    count = sum(piece.count for piece in parts)
     method = reader.byte()
+    if method > 2:
+        raise malformed(f"an element section has the method {method}")
+    classes = reader.classes(parts) if method else None
+    # Tuples are moved whole: what is missing to the last one are zeros.
+    width = tuple_of(classes.bits) if classes else 1
+    length = -(-count // width) * width
+    old = np.zeros(length, form) if method == 2 else np.empty(length, form)
+    old[count:] = 0
     if method != 2:
         _fill(memoryview(old.view(np.uint8)), parts, base)  # type: ignore[arg-type]
-    if method == 0:
+    if classes is None:
         return old.view(np.uint8)
-    if method not in (1, 2):
-        raise malformed(f"an element section has the method {method}")
-    groups = reader.groups(len(old))
-    steps = [reader.steps(group, old.dtype) for group in groups]
-    used = [0] * len(groups)
-    for start in range(0, len(old), BLOCK):
-        part = old[start : start + BLOCK]
-        block = np.empty(len(part), steps[0].dtype)
-        if len(groups) == 1:
-            block[:] = steps[0][start : start + BLOCK]
-        else:
-            _scatter(block, contexts(kind, part), groups, steps, used)
-        part[:] = apply_differences(kind, part, block)
-    return old.view(np.uint8)
-
-
-def _scatter(block: Signed, found: Bytes, groups: Sequence[Group], steps: Sequence[Signed], used: list[int]) -> None:
-    for number, where in places(found, [group.last for group in groups]):
-        first, used[number] = used[number], used[number] + len(where)
-        if used[number] > groups[number].count:
-            raise malformed("a group has fewer values than its contexts have elements")
-        block[where] = steps[number][first : used[number]]
+    if classes.bits:
+        found = likelihoods(kind, old, classes.low)
+        add_biases(found, parts, classes.biases)
+        sorting = Sorting(found, classes.bits, classes.thresholds)
+        steps = sorting.together(reader.groups(sorting.counts, np.dtype(f"<i{kind.width}")))
+    else:
+        (steps,) = reader.groups([count], np.dtype(f"<i{kind.width}"))
+    return apply_differences(kind, old, steps).view(np.uint8)[: count * kind.width]
 
 
 def _fill(buffer: memoryview, parts: list[Piece], base: int) -> None:
     at = 0
     for piece in parts:
-        if piece.old is not None and os.preadv(base, [buffer[at : at + piece.length]], piece.old) != piece.length:
+        part = buffer[at : at + piece.length]
+        if piece.old is None:
+            part[:] = bytes(piece.length)
+        elif os.preadv(base, [part], piece.old) != piece.length:
             raise _shrunk()
         at += piece.length
 
@@ -227,6 +234,14 @@ def _write(handle: int, block: memoryview) -> None:
             block = block[os.write(handle, block) :]
 
 
+def _other_base(old: Path, header: wire.Header) -> DeltaBaseError:
+    return DeltaBaseError(
+        f"'{old.name}' is not the file that the delta was made against",
+        why=f"the delta is for {header.old_digest} with {header.old_size} bytes",
+        next="fetch the delta for the installed version, or the full artifact",
+    )
+
+
 def _shrunk() -> DeltaBaseError:
     return DeltaBaseError(
         "the old file became shorter while the delta was applied",
@@ -251,3 +266,28 @@ def _translated(path: Path) -> Iterator[None]:
             why=str(problem.strerror or problem),
             next="check that the file exists and that its folder can be written",
         ) from problem
+
+
+# --- the program -------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``nwmctl-apply-delta OLD DELTA OUT``: for a vehicle's scripts. Silent when it went well; else what, why and what
+    next on stderr, and the refusal's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="nwmctl-apply-delta", description="Make a file out of an old one and a delta."
+    )
+    parser.add_argument("old", type=Path, help="the file that the delta starts from; only read")
+    parser.add_argument("delta", type=Path, help="the delta")
+    parser.add_argument("out", type=Path, help="the file to make: it appears whole, or not at all")
+    asked = parser.parse_args(arguments)
+    try:
+        apply_delta(asked.old, asked.delta, asked.out)
+    except NwmError as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return int(refusal.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

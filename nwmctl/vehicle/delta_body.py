@@ -6,36 +6,36 @@ A part of the applier ``vehicle/delta.py``; the specification is docs/delta-form
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
-from nwmctl.formats import delta as wire
-from nwmctl.formats.delta import malformed
-from nwmctl.formats.delta_elements import Bytes, Coder, Signed, Unsigned, unzigzag
+from nwmctl.formats.delta import Piece, malformed
+from nwmctl.formats.delta_elements import CLASS_BITS, Bias, Bytes, Coder, Signed, Unsigned, packed_size, unzigzag
 
-_GROUP: Final = struct.Struct("<BBBbI")
+_COLUMNS: Final = 1
+_ROWS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Elements whose contexts lie in one range, up to ``last``, and how their differences are written."""
+class Classes:
+    """How a section's elements are put into classes: bits of a class, the lowest exponent, biases and thresholds."""
 
-    last: int
-    coder: Coder
-    shift: int
-    centre: int
-    count: int
+    bits: int
+    low: int
+    biases: tuple[Bias, ...]
+    thresholds: bytes
 
 
 class BodyReader:
     """Takes a chunk's body apart. Every length is known before it is read; nothing is allocated on a claim."""
 
     def __init__(self, body: bytes) -> None:
-        self._body = body
+        self._body = memoryview(body)
         self._at = 0
         self._plain = zstandard.ZstdDecompressor()
 
@@ -46,49 +46,65 @@ class BodyReader:
         if self._at != len(self._body):
             raise malformed("bytes follow a chunk's last section")
 
-    def groups(self, count: int) -> list[Group]:
-        """The groups of a section with ``count`` elements; their records stand in front of all streams."""
-        length = self.byte()
-        if not 1 <= length <= wire.MAX_GROUPS:
-            raise malformed(f"a section has {length} groups")
-        groups = []
-        before = -1
-        for last, coder, shift, centre, size in _GROUP.iter_unpack(self._take(_GROUP.size * length)):
-            if last <= before:
-                raise malformed("a section's groups are not in order")
-            if coder not in Coder._value2member_map_:
-                raise malformed(f"a group has the coder {coder}")
-            groups.append(Group(last, Coder(coder), shift, centre, size))
-            before = last
-        if before != wire.LAST_CONTEXT or sum(group.count for group in groups) != count:
-            raise malformed("a section's groups leave contexts or elements out")
-        return groups
+    def classes(self, pieces: Sequence[Piece]) -> Classes:
+        """What stands before a section's groups."""
+        bits = self.byte()
+        if bits not in CLASS_BITS:
+            raise malformed(f"a section has classes of {bits} bits")
+        if not bits:
+            return Classes(0, 0, (), b"")
+        low = self.byte()
+        flags = [self.byte() if piece.row else 0 for piece in pieces]
+        if max(flags) > _COLUMNS | _ROWS:
+            raise malformed("a piece has a bias that does not exist")
+        sizes = [
+            (piece.row if flag & _COLUMNS else 0, piece.rows if flag & _ROWS else 0)
+            for piece, flag in zip(pieces, flags, strict=True)
+        ]
+        data = self.stream(sum(columns + rows for columns, rows in sizes))
+        at = 0
+        biases = []
+        for columns, rows in sizes:
+            one, two = data[at : at + columns], data[at + columns : at + columns + rows]
+            biases.append(Bias(one if columns else None, two if rows else None))
+            at += columns + rows
+        return Classes(bits, low, tuple(biases), bytes(self._take((1 << bits) - 1)))
 
-    def steps(self, group: Group, form: np.dtype[Any]) -> Signed:
-        """The signed differences of one group, in the order of the group."""
-        if group.shift >= 8 * form.itemsize or (group.shift and not group.coder.bits):
-            raise malformed(f"a group has the shift {group.shift}")
-        if group.coder is Coder.ZERO or not group.count:
-            values = np.zeros(group.count, form)
-        elif group.coder is Coder.GAPS:
-            values = self._sparse(group.count, form)
-        else:
-            values = self._dense(group.coder.bits, group.shift, group.count, form)
-        steps = unzigzag(values)
-        if group.centre:
-            steps += steps.dtype.type(group.centre)
-        return steps
+    def groups(self, counts: Sequence[int], form: np.dtype[Any]) -> list[Signed]:
+        """The steps of each class, in the order of the class; ``counts`` of them."""
+        records = bytes(self._take(2 * len(counts)))
+        return [
+            self._steps(records[2 * number], records[2 * number + 1], count, form)
+            for number, count in enumerate(counts)
+        ]
 
-    def _dense(self, bits: int, shift: int, count: int, form: np.dtype[Any]) -> Unsigned:
-        symbols = _unpacked(self.stream((count * bits + 7) // 8), bits, count)
-        values = symbols.astype(form)
-        full = np.flatnonzero(symbols == (1 << bits) - 1)
-        if full.size:
-            values[full] += self._excess(full.size, form)
+    def _steps(self, code: int, shift: int, count: int, form: np.dtype[Any]) -> Signed:
+        if code not in Coder._value2member_map_:
+            raise malformed(f"a group has the coder {code}")
+        coder = Coder(code)
+        if shift >= 8 * form.itemsize or (shift and not coder.bits):
+            raise malformed(f"a group has the shift {shift}")
+        if coder is Coder.ZERO or not count:
+            return np.zeros(count, form)
+        if coder is Coder.GAPS:
+            return self._sparse(count, form)
+        return self._dense(coder.bits, shift, count, form)
+
+    def _dense(self, bits: int, shift: int, count: int, form: np.dtype[Any]) -> Signed:
+        packed = self.stream(packed_size(count, bits))
+        symbols = _signed(packed if bits == 8 else _unpacked(packed, bits, count), bits)
+        escape = np.int8(-1 << (bits - 1))
+        steps = symbols.astype(form)
+        full = symbols == escape
+        if full.any():
+            # The values that a symbol holds come first in the order of the folding.
+            unsigned = np.dtype(f"<u{form.itemsize}")
+            many = full.nonzero()[0]
+            steps[many] = unzigzag(self._excess(many.size, unsigned) + unsigned.type((1 << bits) - 1))
         if shift:
-            values <<= form.type(shift)
-            self._low(values, shift)
-        return values
+            steps <<= form.type(shift)
+            self._low(steps, shift)
+        return steps
 
     def _excess(self, count: int, form: np.dtype[Any]) -> Unsigned:
         small = self.stream(count)
@@ -98,20 +114,32 @@ class BodyReader:
             values[full] += self.stream(full.size * form.itemsize).view(form)
         return values
 
-    def _low(self, values: Unsigned, shift: int) -> None:
-        count = len(values)
+    def _low(self, steps: Signed, shift: int) -> None:
+        count = len(steps)
         whole, rest = divmod(shift, 8)
-        row = (count + 7) // 8
-        planes = self.stream(whole * count + rest * row)
+        widths = [width for width in (4, 2, 1) if rest & width]
+        planes = self.stream(whole * count + sum(packed_size(count, width) for width in widths))
         for number in range(whole):
-            values |= planes[number * count : (number + 1) * count].astype(values.dtype) << (8 * number)
-        for number in range(rest):
-            at = whole * count + number * row
-            bits = np.unpackbits(planes[at : at + row], count=count, bitorder="little")
-            values |= bits.astype(values.dtype) << (8 * whole + number)
+            steps |= planes[number * count : (number + 1) * count].astype(steps.dtype) << (8 * number)
+        at = whole * count
+        low: Bytes | None = None
+        for width in widths:
+            size = packed_size(count, width)
+            field = _unpacked(planes[at : at + size], width, count)
+            at += size
+            if low is None:
+                low = field
+            else:
+                low <<= np.uint8(width)
+                low |= field
+        if low is not None:
+            high = low.astype(steps.dtype)
+            if whole:
+                high <<= 8 * whole
+            steps |= high
 
-    def _sparse(self, count: int, form: np.dtype[Any]) -> Unsigned:
-        values = np.zeros(count, form)
+    def _sparse(self, count: int, form: np.dtype[Any]) -> Signed:
+        steps = np.zeros(count, form)
         size = int.from_bytes(self._take(4), "little")
         if size > count // 4:
             raise malformed("a group has more gaps than values")
@@ -122,8 +150,9 @@ class BodyReader:
         if where.size:
             if where[-1] >= count:
                 raise malformed("a gap leads beyond its group")
-            values[where] = self._excess(where.size, form) + form.type(1)
-        return values
+            unsigned = np.dtype(f"<u{form.itemsize}")
+            steps[where] = unzigzag(self._excess(where.size, unsigned) + unsigned.type(1))
+        return steps
 
     def stream(self, size: int, window: bytes = b"") -> Bytes:
         """A stream of exactly ``size`` bytes; ``window`` is what it may look back on."""
@@ -150,7 +179,7 @@ class BodyReader:
             raise malformed("a stream cannot be unpacked") from problem
 
     def _take(self, size: int) -> memoryview:
-        data = memoryview(self._body)[self._at : self._at + size]
+        data = self._body[self._at : self._at + size]
         if len(data) != size:
             raise malformed("a chunk's body ends inside a stream")
         self._at += size
@@ -158,13 +187,19 @@ class BodyReader:
 
 
 def _unpacked(packed: Bytes, bits: int, count: int) -> Bytes:
-    """Symbols of 1, 2, 4 or 8 bits, the first one in the lowest bits."""
-    if bits == 8:
-        return packed
-    if bits == 1:
-        return np.unpackbits(packed, count=count, bitorder="little")
-    symbols = np.empty(len(packed) * (8 // bits), np.uint8)
+    """Symbols of 1, 2 or 4 bits: the first ones lie in the lowest bits of all bytes, then come those above."""
+    size = len(packed)
+    symbols = np.empty(size * (8 // bits), np.uint8)
     for number in range(8 // bits):
-        np.right_shift(packed, np.uint8(number * bits), out=symbols[number :: 8 // bits])
+        np.right_shift(packed, np.uint8(bits * number), out=symbols[number * size : (number + 1) * size])
     symbols &= np.uint8((1 << bits) - 1)
     return symbols[:count]
+
+
+def _signed(symbols: Bytes, bits: int) -> NDArray[np.int8]:
+    if bits == 8:
+        return symbols.view(np.int8)
+    half = np.uint8(1 << (bits - 1))
+    symbols ^= half
+    symbols -= half
+    return symbols.view(np.int8)

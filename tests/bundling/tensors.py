@@ -22,7 +22,11 @@ def safetensors(tensors: Mapping[str, tuple[Kind, Bits]]) -> bytes:
     data = b""
     for name, (kind, bits) in tensors.items():
         raw = np.ascontiguousarray(bits, UNSIGNED[kind]).tobytes()
-        header[name] = {"dtype": NAMES[kind], "shape": [len(bits)], "data_offsets": [len(data), len(data) + len(raw)]}
+        header[name] = {
+            "dtype": NAMES[kind],
+            "shape": list(bits.shape),
+            "data_offsets": [len(data), len(data) + len(raw)],
+        }
         data += raw
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
@@ -37,6 +41,15 @@ def bits_of(kind: Kind, values: NDArray[np.float32]) -> Bits:
     if kind is Kind.INT8:
         return np.clip(np.rint(values * 1000), -128, 127).astype(np.int8).view(np.uint8)
     return values.view(np.uint32)
+
+
+def grid(kind: Kind, rows: int, columns: int, seed: int) -> tuple[Bits, Bits]:
+    """A matrix before and after: how far a weight moves depends on its row, and more on its column."""
+    draw = np.random.default_rng(seed)
+    old = (draw.standard_normal((rows, columns)) * 0.03).astype(np.float32)
+    step = 3e-4 * np.exp2(draw.uniform(-3, 3, columns))[None, :] * np.exp2(draw.uniform(-1, 1, rows))[:, None]
+    new = (old + draw.standard_normal((rows, columns)) * step).astype(np.float32)
+    return bits_of(kind, old), bits_of(kind, new)
 
 
 def tuned(kind: Kind, count: int, seed: int, step: float = 3e-4) -> tuple[Bits, Bits]:

@@ -57,9 +57,9 @@ class Made:
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     # What a vehicle has in its path; here it is this very interpreter's.
-    program = tmp_path / "bin" / "nwmctl"
+    program = tmp_path / "bin" / "nwmctl-apply-delta"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nwmctl "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nwmctl.vehicle.delta "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(samples.ROOT))

@@ -88,6 +88,36 @@ def test_a_tensor_is_found_with_its_very_bytes(case: str) -> None:
     assert data[tensor.offset : tensor.offset + tensor.length] == WEIGHTS.tobytes()
 
 
+SHAPED = np.arange(640, dtype=np.float16).reshape(10, 64)
+
+
+def shaped_npz(weights: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, w=weights)
+    return stream.getvalue()
+
+
+SHAPES = {
+    "safetensors": (safetensors({"w": (Kind.FP16, SHAPED.view(np.uint16))}), 64),
+    "onnx": (onnx_model(SHAPED), 64),
+    "npz": (shaped_npz(SHAPED), 64),
+    "npz by columns": (shaped_npz(np.asfortranarray(SHAPED.reshape(40, 16))), 40),
+    "npz of filters": (shaped_npz(SHAPED.reshape(10, 16, 2, 2)), 64),
+    "openvino": (tarred({"m.xml": OPENVINO.replace(b'"600"', b'"15, 40"'), "m.bin": bytes(64) + bytes(1200)}), 40),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_the_rows_of_a_tensor_are_known(case: str) -> None:
+    data, row = SHAPES[case]
+    assert [one.row for one in found(data) if one.kind is Kind.FP16] == [row]
+
+
+def test_the_rows_of_a_tensor_are_in_the_map() -> None:
+    old, new = [Tensor("a", 0, 400, Kind.FP16, 50)], [Tensor("a", 0, 500, Kind.FP16, 50)]
+    assert [part.segment.row for part in draw_map(old, new, 400, 500, no_guess)] == [50, 0]
+
+
 def test_constants_of_an_archive_are_found_without_a_kind() -> None:
     data = archive({"module.fb": b"code" * 9, "_const.bin": WEIGHTS.tobytes()})
     constants = found(data)[1]

@@ -82,7 +82,7 @@ BAD = [
     (Segment(0, None, Kind.BYTES),),
     (Segment(7, 0, Kind.FP16),),
     (Segment(8, 993, Kind.FP16),),
-    (Segment(8, 0, Kind.FP16, 1),),
+    (Segment(8, 0, Kind.FP16, row=5),),
     (Segment(8, 1001, Kind.BYTES),),
     (Segment(8, 0, Kind.BYTES, wire.MAX_WINDOW + 1),),
 ]

@@ -109,7 +109,9 @@ def test_a_vehicle_that_runs_something_else_refuses_and_stays_as_it_is(world: Wo
     """It has committed sequence 4 by a full bundle, so the delta's base is no longer what it runs."""
     world.gateway.offer_bundle(7, 4, world.swu(4).read_bytes())
     world.drive()
-    made = bundle(tmp_path / "delta.swu", delta(tmp_path, OLD, NEW), lambda data: signed(data, world.keyring))
+    made = bundle(
+        tmp_path / "delta.swu", delta(tmp_path, OLD + b" and more", NEW), lambda data: signed(data, world.keyring)
+    )
     world.gateway.offer_bundle(8, 4, made.read_bytes())
     world.drive()
     assert world.gateway.closings[-1].finished is ddi.Finished.FAILURE
@@ -124,8 +126,9 @@ def test_a_vehicle_without_the_base_refuses_before_anything_is_written(tmp_path:
 
 
 def test_a_base_with_other_bytes_is_refused(tmp_path: Path, old: OldFile) -> None:
+    """What the delta takes from the base has to be there; the new file's digest counts, so the base is read once."""
     found = opened(bundle(tmp_path / "delta.swu", delta(tmp_path, OLD, NEW)), old)
-    (tmp_path / "running").write_bytes(OLD[:-1] + b"!")
+    (tmp_path / "running").write_bytes(bytes(len(OLD)))
     slots = Slots.create(tmp_path, 3, [])
     with pytest.raises(DeltaBaseError):
         slots.install(4, found.files[Role.MAIN])
