@@ -15,16 +15,21 @@ from pathlib import Path
 import pytest
 
 from nwmctl.bundling.bundle import BundleInputs, plan_bundle
+from nwmctl.bundling.pack import PackingOrder, PayloadFile, pack_all
+from nwmctl.bundling.read import read_bundle
+from nwmctl.bundling.settle import settle
 from nwmctl.bundling.write import write_bundle
 from nwmctl.domain.bundle import BundleKind
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.keys import KeyRole
+from nwmctl.domain.packing import PART_BYTES
 from nwmctl.domain.release import MAX_SEQUENCE
 from nwmctl.formats.swu import selection, version_text
-from nwmctl.trust.cms import sign_cms
+from nwmctl.toolchains.files import file_digest
+from nwmctl.trust.cms import sign_cms, verify_cms
 from nwmctl.trust.keys import KeyRing, init_keys
 from tests.bundling import samples
-from tests.bundling.packing import KEY, ORDERS, Made
+from tests.bundling.packing import JOIN, KEY, ORDERS, Made
 from tests.bundling.packing import make as make_packed
 from tests.bundling.test_bundle import rebuilt
 from tests.real import require_program
@@ -75,7 +80,7 @@ def swupdate(keyring: KeyRing, tmp_path: Path) -> Run:
             stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": scratch},
             cwd=tmp_path,
-            timeout=60,
+            timeout=1500,
         )
         return Said(done.stdout.decode(errors="replace"))
 
@@ -248,3 +253,49 @@ def test_a_lower_sequence_is_refused(swupdate: Run, make: Make, new: int, instal
     assert said.succeeded(), said.log
     assert swupdate(newer, "--max-version", version_text(new)).refused("Max version set")
     assert swupdate(older, "--max-version", version_text(installed)).succeeded()
+
+
+@_long
+@pytest.mark.timeout(1800)
+def test_a_payload_over_four_gigabytes_is_split_read_back_and_joined_in_the_vehicle(
+    swupdate: Run, keyring: KeyRing, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """As large as it says: no archive entry could hold it. Sparse here, whole in the slot."""
+    if pytestconfig.getoption("--long") != "all":
+        pytest.skip("takes minutes and 9 GB of disk: in `make test-long` only")
+    size = (1 << 32) + 5_000_000
+    store, spool = samples.payload_folder(tmp_path / "store"), tmp_path / "spool"
+    spool.mkdir()
+    whole = store / "whole"
+    with whole.open("wb") as file:
+        file.truncate(size)
+        for at in (0, PART_BYTES - 3, PART_BYTES, size - 6):
+            file.seek(at)
+            file.write(b"marked")
+    digest = file_digest(whole)
+    whole.rename(store / digest.hex)
+    given = samples.inputs(str(tmp_path / "car"))
+    large = replace(given.artifacts[0], manifest=replace(given.artifacts[0].manifest, payload=digest, size=size))
+    given = replace(given, artifacts=(large, *given.artifacts[1:]))
+    plan = plan_bundle(given)
+    payloads = {
+        name: PayloadFile(name, one, (store / one.hex).stat().st_size, store / one.hex)
+        for name, one in plan.payloads.items()
+    }
+    made = Made(settle(plan, given.profile, pack_all(payloads, PackingOrder(), spool), JOIN), store, spool)
+    (packing,) = [file.packing for file in made.plan.description.files if file.digest == digest]
+    assert packing is not None
+    assert [part.name[-4:] for part in packing.parts] == [".000", ".001"]
+    out = made.write(lambda description: sign_cms(description, keyring), tmp_path / "large.swu").path
+    clock = real_now()
+
+    def verify(description: bytes, signature: bytes) -> None:
+        verify_cms(description, signature, keyring.ca_pem(), clock.now_us())
+
+    assert {one.size for one in read_bundle(out, verify).manifest.payloads} >= {size}
+    said = swupdate(out, board="p1:r1", check=False)
+    assert said.succeeded(), said.log
+    (installed,) = [path for path in (tmp_path / "car" / "a").glob("payload-*") if path.stat().st_size == size]
+    assert file_digest(installed) == digest
+    assert not list((tmp_path / "car" / "a").glob("*.00?"))
+    installed.unlink()
