@@ -6,8 +6,8 @@ import getpass
 import os
 import sys
 
-from nwmctl.domain.keys import KeyState
-from nwmctl.errors import InputError, KeyPassphraseError, PassphraseNeededError
+from nwmctl.domain.keys import KeyRole, KeyState
+from nwmctl.errors import InputError, KeyPassphraseError, NwmError, PassphraseNeededError
 from nwmctl.trust.keys import KeyRing
 
 _MARK = b"BEGIN ENCRYPTED PRIVATE KEY"
@@ -35,6 +35,24 @@ def unlock(ring: KeyRing, variable: str | None) -> bytes | None:
     if variable is not None or not is_encrypted(ring) or not sys.stdin.isatty():
         return passphrase(variable)
     return _ask(f"passphrase of the keys in {ring.folder}: ")
+
+
+def prove(ring: KeyRing, secret: bytes | None) -> None:
+    """Open one of the keys that publishing opens anyway: a wrong passphrase is told before anything is built.
+
+    Raises KeyPassphraseError. What else is wrong with a key is told by whoever needs it.
+    """
+    for role in (KeyRole.TIMESTAMP, KeyRole.SNAPSHOT, KeyRole.TARGETS):
+        for entry in ring.document.active(role):
+            if not entry.uri.startswith("file:"):
+                continue
+            try:
+                ring.open(entry, secret)
+            except KeyPassphraseError:
+                raise
+            except NwmError:
+                continue
+            return
 
 
 def new_passphrase(variable: str | None) -> bytes:

@@ -24,7 +24,7 @@ from nwmctl.app.engine import Engine, RunReport
 from nwmctl.app.fleets import fleet_database, inventory_path
 from nwmctl.app.keys import deployment_keys
 from nwmctl.app.local import keep_virtual_fleet
-from nwmctl.app.passphrases import passphrase, unlock
+from nwmctl.app.passphrases import passphrase, prove, unlock
 from nwmctl.app.project import Project, load_project
 from nwmctl.app.settings import Settings
 from nwmctl.domain.bundle import BundleKind
@@ -186,6 +186,8 @@ def open_session(
         if ask:
             check_clock(keys, SystemClock().now_us())
         secret = unlock(keys, passphrase_env) if ask else passphrase(passphrase_env)
+        if ask:
+            prove(keys, secret)
         database = stack.enter_context(fleet_database(workspace))
         parts = Parts(
             project,

@@ -14,10 +14,17 @@ from nwmctl.app.clock import SystemClock
 from nwmctl.app.director import ensure_root
 from nwmctl.app.fleets import fleet_database
 from nwmctl.app.keys import Folder, make_keys
+from nwmctl.app.session import open_session
 from nwmctl.app.settings import Settings, load_settings
 from nwmctl.cli.app import app
 from nwmctl.domain.keys import KeyRole, KeyState
-from nwmctl.errors import ClockBehindError, KeyThresholdError, MetadataSignatureError, RepositoryEmptyError
+from nwmctl.errors import (
+    ClockBehindError,
+    KeyPassphraseError,
+    KeyThresholdError,
+    MetadataSignatureError,
+    RepositoryEmptyError,
+)
 from nwmctl.steps.stage import load_repository, save_repository
 from nwmctl.trust.client import TrustedState, refresh
 from nwmctl.trust.expiry import Expiry, ExpiryState, repository_expiries
@@ -285,6 +292,29 @@ def test_another_ring_renews_nothing(settings: Settings, files: ProjectFiles, ri
     with pytest.raises(MetadataSignatureError):
         renewal.refresh(replace(settings, keys=other.folder), files.release)
     assert {path: path.read_bytes() for path in (settings.workspace / "repository").rglob("*.json")} == before
+
+
+@pytest.mark.parametrize("word", ["wrong", None])
+def test_a_wrong_passphrase_is_told_before_anything_is_built_or_signed(
+    settings: Settings, files: ProjectFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str | None
+) -> None:
+    locked = init_keys(tmp_path / "locked", SystemClock(), TUF, development=True, passphrase=b"right")
+    settings = replace(settings, keys=locked.folder)
+    save_repository(settings.open().repository, create_repository(locked, real_now(), b"right"))
+    variable = None if word is None else "SECRET"
+    monkeypatch.setenv("SECRET", word or "")
+    before = {path: path.read_bytes() for path in settings.workspace.rglob("*") if path.suffix == ".json"}
+    with (
+        pytest.raises(KeyPassphraseError),
+        open_session(settings, files.release, "test", passphrase_env=variable, ask=True),
+    ):
+        pass
+    with pytest.raises(KeyPassphraseError):
+        renewal.refresh(settings, files.release, force=True, passphrase_env=variable)
+    assert {path: path.read_bytes() for path in settings.workspace.rglob("*") if path.suffix == ".json"} == before
+    monkeypatch.setenv("SECRET", "right")
+    with open_session(settings, files.release, "test", passphrase_env="SECRET", ask=True):
+        pass
 
 
 # --- the watch ------------------------------------------------------------------------------------------------------
