@@ -25,6 +25,7 @@ from benchmarks.results import write_section
 RESULTS = Path(__file__).with_name("RESULTS-trust.md")
 NEAR, LIGHT, MEDIUM = 1.05, 1.2, 1.15
 ENCODE, DECODE = 100.0, 200.0
+WHOLE = "bound with low bits whole"
 Found = dict[str, dict[str, Measured]]
 
 
@@ -50,13 +51,13 @@ def run(folder: Path, peers: Sequence[str], pairs: str, limit_s: int, again: boo
             if pairs not in f"{kind} {tune}":
                 continue
             old, new = files(folder, kind, tune)
-            for peer in ("bound", *peers):
+            for peer in ("bound", WHOLE, *peers):
                 name = f"{kind} {tune}"
                 if peer in _known(kept).get(name, {}) and not (again and peer == OURS):
                     continue
                 found: object
-                if peer == "bound":
-                    found = bound_bytes(old, new)
+                if peer in ("bound", WHOLE):
+                    found = bound_bytes(old, new, low_bits_whole=peer == WHOLE)
                 else:
                     times = 3 if peer == OURS and kind is Kind.FP16 else 1
                     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -81,15 +82,17 @@ def render(folder: Path) -> str:
         f"A driving transformer of 22.7 million parameters, trained from generated weights ({BASE.steps} steps of "
         f"AdamW at {BASE.rate:g}, seed {BASE.seed}), then tuned on drives with other habits ({courses}), stored as "
         "ONNX files. Size: share of the new file. **Bound**: order-0 entropy of the ordered-integer difference given "
-        "the old exponent, without tables: an estimate, computed here. Best byte-level peer: of those that came to an "
-        "end; in brackets how many times smaller ours is. `not_run`: not measured for this pair."
+        "the old exponent, without tables: an estimate, computed here; as counted, and with low bits whole (values of "
+        "32 bits hardly repeat, so that their counted entropy is too low: see `delta_bound.py`). Ours goes below "
+        "where the biases of columns and rows, a better model, gain more than coding costs. Best byte-level peer: of "
+        "those that came to an end; in brackets how many times smaller ours is. `not_run`: not measured for this pair."
     )
     others = " | ".join(peer for peer in PEERS if peer != OURS)
     lines = [
         about,
         "",
-        f"| pair | bound | ours | ours/bound | {others} | best byte-level peer |",
-        "|---" * (len(PEERS) + 4) + "|",
+        f"| pair | bound | low bits whole | ours | ours/bound | ours/whole | {others} | best byte-level peer |",
+        "|---" * (len(PEERS) + 6) + "|",
     ]
     for name, found in known.items():
         lines.append(_row(name, found))
@@ -101,6 +104,7 @@ def render(folder: Path) -> str:
 
 def _row(name: str, found: dict[str, object]) -> str:
     new, bound, ours = _number(found["new"]), _number(found["bound"]), _size(found, OURS)
+    whole = found.get(WHOLE)
     cells = []
     for peer in PEERS:
         if peer != OURS:
@@ -108,8 +112,15 @@ def _row(name: str, found: dict[str, object]) -> str:
             cells.append(_note(found, peer) if size is None else f"{size / new:.1%}")
     best = _best(found)
     told = "-" if best is None or ours is None else f"{best[0]} ({best[1] / ours:.2f})"
-    mine = ("-", "-") if ours is None else (f"**{ours / new:.2%}**", f"{ours / bound:.3f}")
-    return f"| {name} | {bound / new:.2%} | {mine[0]} | {mine[1]} | {' | '.join(cells)} | {told} |"
+    mine = ["-", "-", "-"]
+    if ours is not None:
+        mine = [
+            f"**{ours / new:.2%}**",
+            f"{ours / bound:.3f}",
+            "-" if whole is None else f"{ours / _number(whole):.3f}",
+        ]
+    bounds = [f"{bound / new:.2%}", "not_run" if whole is None else f"{_number(whole) / new:.2%}"]
+    return f"| {name} | {' | '.join([*bounds, *mine, *cells])} | {told} |"
 
 
 def _speeds(known: dict[str, dict[str, object]]) -> list[str]:
@@ -127,8 +138,10 @@ def _speeds(known: dict[str, dict[str, object]]) -> list[str]:
 
 def _goals(known: dict[str, dict[str, object]]) -> list[str]:
     lines = ["Goals:"]
-    far = [n for n, f in known.items() if (ours := _size(f, OURS)) is None or ours > NEAR * _number(f["bound"])]
-    lines.append(_judged(f"at most {NEAR} x the bound on every pair", far, len(known)))
+    for bound, told in (("bound", "bound as counted"), (WHOLE, WHOLE)):
+        held = {name: found for name, found in known.items() if bound in found}
+        far = [n for n, f in held.items() if (ours := _size(f, OURS)) is None or ours > NEAR * _number(f[bound])]
+        lines.append(_judged(f"at most {NEAR} x the {told} on every pair", far, len(held)))
     for tune, factor in ((Tune.LIGHT, LIGHT), (Tune.MEDIUM, MEDIUM)):
         mine = {n: f for n, f in known.items() if n.endswith(f" {tune}")}
         short = [n for n, f in mine.items() if not _beats(f, factor)]
