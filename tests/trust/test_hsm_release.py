@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -27,7 +28,7 @@ from nwmctl.errors import (
 from nwmctl.formats.swu import selection
 from nwmctl.trust.cms import sign_cms, verify_cms
 from nwmctl.trust.expiry import ring_expiries
-from nwmctl.trust.keyfolder import Wish
+from nwmctl.trust.keyfolder import Wish, renew_certificate
 from nwmctl.trust.keys import KeyRing, init_keys, load_keyring
 from nwmctl.trust.publics import low_s
 from nwmctl.trust.seal import STATEMENT_TYPE, open_seal, sealer
@@ -42,16 +43,27 @@ __all__ = ["token"]
 TEXT = b'{"software":{}}'
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
+    """A key folder with its release key in a file; RSA keys take long to make."""
+    return init_keys(tmp_path_factory.mktemp("hsm") / "ring", real_now(), [KeyRole.RELEASE], development=True)
+
+
 @pytest.fixture
-def ring(tmp_path: Path, token: str) -> KeyRing:
+def own(tmp_path: Path, before: KeyRing) -> KeyRing:
+    shutil.copytree(before.folder, tmp_path / "ring")
+    return load_keyring(tmp_path / "ring")
+
+
+@pytest.fixture
+def ring(tmp_path: Path, token: str, own: KeyRing) -> KeyRing:
     """A key folder whose release key was moved into the token, as a person does it."""
     pem = tmp_path / "token.pem"
     pem.write_bytes(generate_pem())
-    made = init_keys(tmp_path / "ring", real_now(), [KeyRole.RELEASE], development=True)
-    change = keychanges.rotate(made.folder, KeyRole.RELEASE, "", keychanges.NewKeys(held=[str(pem)], uris=[token]))
+    change = keychanges.rotate(own.folder, KeyRole.RELEASE, "", keychanges.NewKeys(held=[str(pem)], uris=[token]))
     assert [entry.uri for entry in change.new] == [token]
-    found = load_keyring(made.folder)
-    assert found.ca_pem() == made.ca_pem(), "vehicles carry it"
+    found = load_keyring(own.folder)
+    assert found.ca_pem() == own.ca_pem(), "vehicles carry it"
     return found
 
 
@@ -66,6 +78,11 @@ def test_a_token_signs_bundles(ring: KeyRing, tmp_path: Path) -> None:
     sealed = sealer(ring)(TEXT, STATEMENT_TYPE)
     assert open_seal(sealed, STATEMENT_TYPE, ring.ca_pem(), now) == TEXT
     assert {expiry.name for expiry in ring_expiries(ring)} >= {"release certificate", "release authority"}
+    # The key stays in the token when its certificate ends.
+    later = replace(real_now(), us=now + 1000 * 86_400_000_000)
+    fresh = renew_certificate(ring, later)
+    assert fresh.entry(KeyRole.RELEASE).uri.startswith("hsm:")
+    verify_cms(TEXT, sign_cms(TEXT, fresh), ring.ca_pem(), later.us + 1000 * 86_400_000_000)
 
     openssl = require_program("openssl", "openssl")
     for name, data in (("text", TEXT), ("sig", signature), ("ca", ring.ca_pem())):
@@ -135,8 +152,8 @@ def test_a_token_with_another_key_signs_nothing(ring: KeyRing) -> None:
         sign_cms(TEXT, ring)
 
 
-def test_what_cannot_be_a_release_key_is_refused_and_changes_nothing(tmp_path: Path) -> None:
-    made = init_keys(tmp_path / "ring", real_now(), [KeyRole.RELEASE], development=True)
+def test_what_cannot_be_a_release_key_is_refused_and_changes_nothing(tmp_path: Path, own: KeyRing) -> None:
+    made = own
     before = (made.folder / "keyring.json").read_bytes()
 
     def add(pem: bytes) -> None:
