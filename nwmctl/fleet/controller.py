@@ -65,7 +65,8 @@ def tick_in(tx: Transaction, now_us: int) -> None:
 def _pass_over(tx: Transaction, before_us: int, now_us: int) -> None:
     """Take time that nobody watched, or that only the clock says has gone by, out of every wave's quiet."""
     gap = now_us - before_us
-    if 0 <= gap <= WATCHED_GAP_S * _SECOND:
+    # A small step back only makes a wave wait that much longer.
+    if abs(gap) <= WATCHED_GAP_S * _SECOND:
         return
     tx.execute(
         "UPDATE wave SET quiet_since_us = quiet_since_us + :gap WHERE state = :soaking",
