@@ -91,7 +91,7 @@ def _places(last: Publication, current: TrustedState) -> dict[str, str]:
 
 def _signers(rings: list[KeyRing]) -> dict[str, list[Signer]]:
     roles = {"timestamp": KeyRole.TIMESTAMP, "snapshot": KeyRole.SNAPSHOT, "root": KeyRole.ROOT}
-    found = {name: [ring.signer(role) for ring in rings] for name, role in roles.items()}
+    found = {name: [one for ring in rings for one in ring.signers(role)] for name, role in roles.items()}
     lists = {"targets": "", "platform-nt2.0": "nt2.0", "bin-nt2.0": "nt2.0"}
     for name, platform in lists.items():
         found[name] = [ring.signer(KeyRole.TARGETS, platform=platform) for ring in rings]
