@@ -110,11 +110,13 @@ def after_report(
             assert_never(report.heard)
 
 
-def blames_delta(details: tuple[str, ...]) -> bool:
-    """Whether a failed attempt that brought a delta is to be put down to the delta: its details speak of one, or say
-    nothing. A broken download or a full disk is no reason to send the full bundle next."""
+def blames_delta(details: tuple[str, ...], attempt: int) -> bool:
+    """Whether a failed attempt that brought a delta is to be put down to the delta: its details speak of one or say
+    nothing, or a client that does not name its reasons has failed again. A broken download or a full disk is no reason
+    to send the full bundle next."""
     said = [detail for detail in details if not detail.startswith(STAGE_DETAIL)]
-    return not said or any("delta" in detail.lower() for detail in said)
+    vague = len(said) == len(details)
+    return not said or any("delta" in detail.lower() for detail in said) or (vague and attempt > 1)
 
 
 def after_restart(going_on: Consequence, restarts: int, max_attempts: int) -> Consequence:

@@ -110,7 +110,7 @@ def record_report(tx: Transaction, vin: str, action: int, report: Report, now_us
         if report.heard is Heard.SUCCESS:
             _arrived(tx, case, now_us)
         failed = report.heard is Heard.FAILURE and case.base_sequence is not None
-        if failed and blames_delta(report.details):
+        if failed and blames_delta(report.details, case.attempt):
             _use_full_bundle(tx, case, now_us)
     _apply(tx, case, found, said, now_us)
     return found

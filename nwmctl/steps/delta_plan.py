@@ -27,6 +27,7 @@ from nwmctl.formats import delta as wire
 from nwmctl.formats.codec import to_plain
 from nwmctl.steps.base import Progress, Step
 from nwmctl.steps.delta_versions import Version, bring_out, exact_delta, predicted_delta, read_versions
+from nwmctl.steps.deltas import VERSION as CODE
 from nwmctl.steps.deltas import made_delta
 from nwmctl.storage.content import ContentStore
 from nwmctl.toolchains.files import versions
@@ -191,5 +192,5 @@ def _refuse_sealed(found: Versions) -> None:
 
 def deltas_step(store: ContentStore) -> Step[DeltasWork]:
     """The step."""
-    fingerprint = f"delta {wire.VERSION}, {versions('numpy', 'zstandard')}"
+    fingerprint = f"delta {wire.VERSION}, {CODE}, {versions('numpy', 'zstandard')}"
     return Step(StepName.DELTAS, VERSION, True, DeltasWork, _Deltas(store), fingerprint=lambda _: fingerprint)

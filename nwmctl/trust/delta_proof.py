@@ -68,7 +68,7 @@ def _apply(base: Path, delta: Path, made: Path, what: str) -> None:
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "nwmctl", "delta", "apply", str(base), str(delta), "--out", str(made)],
+            [sys.executable, "-m", "nwmctl.vehicle.delta", str(base), str(delta), str(made)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LEAST_S + base.stat().st_size / _SLOWEST,

@@ -153,9 +153,9 @@ def test_repeating_the_road_gives_the_same_files(road: Place) -> None:
 def test_the_real_swupdate_installs_the_published_delta(
     road: Place, swupdate: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = tmp_path / "bin" / "nwmctl"
+    program = tmp_path / "bin" / "nwmctl-apply-delta"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nwmctl "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nwmctl.vehicle.delta "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

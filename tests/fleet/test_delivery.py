@@ -116,17 +116,18 @@ def test_an_answer_stays_the_same_while_a_vehicle_works_on_it(stores: Stores, tm
 
 
 @pytest.mark.parametrize(
-    ("details", "blamed"),
+    ("details", "first", "second"),
     [
-        (("nwm.stage=failed", "nwm.reason=DeltaBaseLackingError", "this vehicle does not run it"), True),
-        (("payload.vmfb: the other slot does not hold the file that the delta starts from",), True),
-        ((), True),
-        (("nwm.stage=failed",), True),
-        (("nwm.stage=failed", "nwm.reason=DownloadBrokenError", "the download stopped"), False),
+        (("nwm.stage=failed", "nwm.reason=DeltaBaseLackingError", "this vehicle does not run it"), True, True),
+        (("payload.vmfb: the other slot does not hold the file that the delta starts from",), True, True),
+        ((), True, True),
+        (("nwm.stage=failed",), True, True),
+        (("nwm.stage=failed", "nwm.reason=DownloadBrokenError", "the download stopped"), False, False),
+        (("SWUpdate failed",), False, True),
     ],
 )
-def test_a_delta_is_blamed_for_what_it_did(details: tuple[str, ...], blamed: bool) -> None:
-    assert blames_delta(details) is blamed
+def test_a_delta_is_blamed_for_what_it_did(details: tuple[str, ...], first: bool, second: bool) -> None:
+    assert (blames_delta(details, 1), blames_delta(details, 2)) == (first, second)
 
 
 def test_a_delta_that_does_not_install_is_followed_by_the_full_bundle(stores: Stores, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_over_a_cellular_link_it_waits_with_the_reason(stores: Stores, tmp_path:
 def test_a_broken_download_is_tried_again_with_the_delta(stores: Stores, tmp_path: Path) -> None:
     database = opened(stores, tmp_path, ByteBudget())
     vin = ours(database)[0]
-    fail(database, vin, "nwm.reason=DownloadBrokenError")
+    fail(database, vin, "nwm.stage=failed", "nwm.reason=DownloadBrokenError")
     assert isinstance(ask(database, vin), Act)
     bundle = shown(database, vin).bundle
     assert bundle is not None

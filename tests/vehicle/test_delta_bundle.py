@@ -157,4 +157,4 @@ def test_a_delta_that_does_not_fit_is_no_final_answer(problem: type[NwmError]) -
     """The full bundle may do, so the vehicle has to be asked again; the reason's name tells the campaign."""
     outcome = outcome_of(problem("the bundle brings it as a delta", why="it runs another", next="offer another"))
     assert outcome.ending is Ending.FAILED
-    assert blames_delta(closing(7, outcome).details)
+    assert blames_delta(closing(7, outcome).details, 1)
