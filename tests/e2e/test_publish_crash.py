@@ -94,9 +94,10 @@ def test_the_timestamp_is_where_a_release_begins(next_one: Place) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [random.SystemRandom().randrange(10**6)])
 def test_killed_at_every_few_writes(next_one: Place, seed: int) -> None:
+    # The repository's own state is written as a whole, so an attempt must get beyond it to leave something behind.
     choice = random.Random(seed)
     before, listed, times = timestamp(next_one), names(next_one), 0
-    while killed(next_one, "", choice.randrange(0, 12)):
+    while killed(next_one, "", choice.randrange(0, 60)):
         times += 1
         if timestamp(next_one) == before:
             assert (names(next_one), enabled(next_one)) == (listed, 2)
@@ -104,6 +105,6 @@ def test_killed_at_every_few_writes(next_one: Place, seed: int) -> None:
             assert names(next_one) > listed
         assert enabled(next_one) in (2, 4)
         assert times < 200
-    assert times > 5
+    assert times > 1
     assert (len(names(next_one)), enabled(next_one)) == (4, 4)
     assert not list(Path(next_one.workspace / "mirrors").rglob(".*"))
