@@ -30,13 +30,18 @@ from nwmctl.formats.delta_elements import (
 
 _BITS: Final = {Kind.FP16: 2, Kind.BF16: 4, Kind.FP32: 4, Kind.INT8: 2}
 """Bits of a class. Four classes are moved in tuples of four elements, sixteen in pairs, which takes twice as long."""
-_LOOK: Final = 32
-"""Rows that a column is estimated from, and columns that a row is estimated from."""
+_LOOK: Final = {Kind.FP16: 32, Kind.BF16: 64, Kind.FP32: 64, Kind.INT8: 64}
+"""Rows that a column is estimated from, and columns that a row is estimated from: more are better and slower."""
 _FEW_ROWS: Final = 16
 _WIDEST: Final = 63
 _NARROW: Final = 8
 """The bias of a row that is as likely to change as its columns say."""
 _STRIDE: Final = 29
+_PLACES: Final = 32
+_EXPONENT: Final = 96
+"""What stands for the exponent 0 in a float: no factor leaves the range of floats."""
+_CLASS_COST: Final = 600.0
+"""About how many bits the tables and lengths of a class take."""
 _BIAS_BITS: Final = 4.0
 """About what one bias costs."""
 
@@ -69,7 +74,7 @@ def choose(kind: Kind, old: Unsigned, steps: Signed, pieces: Sequence[Piece]) ->
         add_biases(found, pieces, biases)
         count = sum(len(each) for bias in biases for each in (bias.columns, bias.rows) if each is not None)
     cost, thresholds = _thresholds(found[::_STRIDE], sizes, classes)
-    if cost + (_BIAS_BITS * count + 16 * classes) / _STRIDE >= _cost(sizes.sum(), len(sizes)):
+    if cost + _BIAS_BITS * count / _STRIDE >= _cost(sizes.sum(), len(sizes)) + _CLASS_COST / _STRIDE:
         return Choice(0, found)
     return Choice(_BITS[kind], found, low, biases, thresholds)
 
@@ -119,33 +124,45 @@ def _levels(plain: Bytes, steps: Signed, piece: Piece) -> tuple[Floats | None, F
     skip = -piece.first % piece.row
     whole = (piece.count - skip) // piece.row
     if whole < _FEW_ROWS:
-        pad = np.zeros(piece.rows * piece.row, np.float32)
-        pad[piece.first : piece.first + piece.count] = _sizes(plain, steps)
-        return None, _log(pad.reshape(piece.rows, piece.row).mean(axis=1))
+        pads = np.zeros((2, piece.rows * piece.row), np.float32)
+        pads[:, piece.first : piece.first + piece.count] = _sizes(plain, steps)
+        sizes, weights = pads.reshape(2, piece.rows, piece.row)
+        return None, _log(_mean(sizes, weights, 1))
     grid = slice(skip, skip + whole * piece.row)
     likely, moved = plain[grid].reshape(whole, piece.row), steps[grid].reshape(whole, piece.row)
-    every = max(1, whole // _LOOK)
-    columns = _log(_sizes(likely[::every], moved[::every]).mean(axis=0))
-    wide = max(1, piece.row // _LOOK)
-    sizes = _sizes(likely[:, ::wide], moved[:, ::wide]) / np.exp2(columns[::wide])
-    rows = _log(sizes.mean(axis=1))
+    every = max(1, whole // _LOOK[piece.kind])
+    sizes, weights = _sizes(likely[::every], moved[::every])
+    columns = _log(_mean(sizes, weights, 0))
+    wide = max(1, piece.row // _LOOK[piece.kind])
+    sizes, weights = _sizes(likely[:, ::wide], moved[:, ::wide])
+    sizes /= np.exp2(columns[::wide])
+    rows = _log(_mean(sizes, weights, 1))
     edges = np.zeros(piece.rows, np.float32)
     first = 1 if skip else 0
     edges[first : first + whole] = rows - np.median(rows)
     return columns, edges
 
 
-def _sizes(plain: Bytes, steps: Signed) -> Floats:
-    """How far elements move, in units that do not depend on their exponents."""
+def _sizes(plain: Bytes, steps: Signed) -> tuple[Floats, Floats]:
+    """How far elements move, in units that do not depend on their exponents, and how much each one tells."""
     # A likelihood without biases is four times the exponent; as the exponent of a float it is a factor.
     factors = plain.astype(np.uint32)
     factors >>= np.uint32(2)
-    factors += np.uint32(96)
+    factors += np.uint32(_EXPONENT)
     factors <<= np.uint32(23)
+    units = factors.view(np.float32)
     sizes = steps.astype(np.float32)
     np.abs(sizes, out=sizes)
-    sizes *= factors.view(np.float32)
-    return sizes
+    sizes *= units
+    # A step of few units is a matter of chance: what it says about the usual size counts less the wider its unit is.
+    weights = 1 / (units + sizes.mean() + np.float32(1e-30))
+    sizes *= weights
+    return sizes, weights
+
+
+def _mean(sizes: Floats, weights: Floats, axis: int) -> Floats:
+    found: Floats = sizes.sum(axis=axis) / np.maximum(weights.sum(axis=axis), np.float32(1e-30))
+    return found
 
 
 def _log(sizes: Floats) -> Floats:
@@ -155,17 +172,19 @@ def _log(sizes: Floats) -> Floats:
 
 def _thresholds(found: Bytes, sizes: Floats, classes: int) -> tuple[float, bytes]:
     """The expected bits and the thresholds of the best split of the sampled likelihoods into so many classes."""
-    counts = np.bincount(found, minlength=256)
-    sums = np.bincount(found, weights=sizes, minlength=256)
+    span = int(found.max()) - int(found.min()) + 1
+    # Neighbours stay together where there are many: a few times as many places to split at as classes are enough.
+    wide = -(-span // max(_PLACES, 4 * classes))
+    found = found // np.uint8(wide)
+    counts = np.bincount(found)
+    sums = np.bincount(found, weights=sizes)
     levels = np.flatnonzero(counts)
-    if len(levels) > 48:
-        # Pairs of neighbours stay together: some fifty places to split at are enough.
-        levels = np.unique(levels & ~1)
-        counts, sums = (np.repeat(each.reshape(-1, 2).sum(axis=1), 2) * _EVEN for each in (counts, sums))
     number = np.concatenate([[0], np.cumsum(counts[levels])])
     total = np.concatenate([[0.0], np.cumsum(sums[levels])])
     # cost[i, j]: levels i to j - 1 in one class.
     cost = _cost(total[None, :] - total[:, None], number[None, :] - number[:, None])
+    cost += _CLASS_COST / _STRIDE
+    cost[np.diag_indices(len(number))] = 0.0  # a class without elements costs nothing
     cost[np.tril_indices(len(number), -1)] = np.inf
     best = cost[0]
     splits = []
@@ -177,11 +196,8 @@ def _thresholds(found: Bytes, sizes: Floats, classes: int) -> tuple[float, bytes
     ends = []
     for split in reversed(splits):
         end = int(split[end])
-        ends.append(int(levels[end]) if end < len(levels) else 255)
+        ends.append(min(wide * int(levels[end]), 255) if end < len(levels) else 255)
     return float(best[-1]), bytes(reversed(ends))
-
-
-_EVEN: Final = np.tile(np.array([1, 0]), 128)
 
 
 def _cost(total: Any, number: Any) -> Any:
