@@ -1,8 +1,9 @@
 """The ways from one version of an artifact to another: deltas as a graph.
 
-A line is one series of artifacts that replace each other (those of one compute variant of one platform), a version
-names one of them. Deltas that exist may be applied one after another, where that takes fewer bytes and no more memory
-than the direct one; a delta that is yet to be built always leads to the goal, so it is the last on its way. Pure.
+A line is one series of artifacts that replace each other (those of a platform), a version names one set of them. Deltas
+that exist may be applied one after another, where that takes fewer bytes and no more memory than the direct one; a
+delta that is yet to be built always leads to the goal, so it is the last on its way. The plan of a release is given
+deltas to its goal alone, since a vehicle installs one bundle. Pure.
 """
 
 from __future__ import annotations
