@@ -176,11 +176,12 @@ class _Pair:
 
     def _body(self, pieces: Sequence[Piece], block: bytes, at: int, tally: _Tally) -> bytes:
         sections = []
+        view = memoryview(block)
         for kind in Kind:
             parts = [piece for piece in pieces if piece.kind is kind]
             if not parts:
                 continue
-            fresh = b"".join([block[piece.at : piece.at + piece.length] for piece in parts])
+            fresh = b"".join([view[piece.at : piece.at + piece.length] for piece in parts])
             if kind is Kind.BYTES:
                 window = b"".join([_read(self._old, piece.window, piece.window_length) for piece in parts])
                 section = self._bytes(fresh, window)
@@ -192,8 +193,16 @@ class _Pair:
         return b"".join(sections)
 
     def _counterpart(self, kind: Kind, parts: Sequence[Piece]) -> Unsigned:
-        old = [bytes(part.length) if part.old is None else _read(self._old, part.old, part.length) for part in parts]
-        return np.frombuffer(b"".join(old), UNSIGNED[kind])
+        old = np.empty(sum(part.length for part in parts), np.uint8)
+        at = 0
+        for part in parts:
+            place = old[at : at + part.length]
+            if part.old is None:
+                place[:] = 0
+            elif os.preadv(self._old.fileno(), [place.data], part.old) != part.length:
+                raise _changed(self._old, part.length)
+            at += part.length
+        return old.view(UNSIGNED[kind])
 
     def _bytes(self, fresh: bytes, window: bytes) -> bytes:
         alone = b"\x00" + self._packer.stream(fresh)
@@ -278,12 +287,16 @@ def _zstd(fresh: bytes, window: bytes) -> bytes:
 def _read(stream: IO[bytes], offset: int, size: int) -> bytes:
     data = os.pread(stream.fileno(), size, offset)
     if len(data) != size:
-        raise DeltaInputChangedError(
-            f"'{Path(stream.name).name}' changed while the delta was made",
-            why=f"{size} bytes were there before, {len(data)} are there now",
-            next="leave both files alone and encode again",
-        )
+        raise _changed(stream, size)
     return data
+
+
+def _changed(stream: IO[bytes], size: int) -> DeltaInputChangedError:
+    return DeltaInputChangedError(
+        f"'{Path(stream.name).name}' changed while the delta was made",
+        why=f"{size} bytes that were there before are gone",
+        next="leave both files alone and encode again",
+    )
 
 
 @contextmanager
