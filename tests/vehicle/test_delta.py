@@ -34,7 +34,7 @@ from nwmctl.errors import (
 from nwmctl.formats import delta as wire
 from nwmctl.formats.delta import Kind
 from nwmctl.vehicle.delta import apply_delta
-from tests.bundling.tensors import safetensors, tuned
+from tests.bundling.tensors import grid, safetensors, tuned
 from tests.mutants import Hunting, Way, mutants
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +43,10 @@ KINDS = [Kind.FP16, Kind.BF16, Kind.FP32, Kind.INT8]
 
 
 def pair(count: int) -> tuple[bytes, bytes]:
-    """Two artifacts with a tensor of every kind, one tensor that is new, and bytes in between."""
+    """Two artifacts with a matrix of every kind, one tensor that is new, and bytes in between."""
     sides: list[dict[str, tuple[Kind, np.ndarray]]] = [{}, {}]
     for kind in KINDS:
-        for side, bits in zip(sides, tuned(kind, count, seed=int(kind)), strict=True):
+        for side, bits in zip(sides, grid(kind, max(20, count // 64), 64, seed=int(kind)), strict=True):
             side[f"w{kind}"] = (kind, bits)
     sides[1]["added"] = (Kind.FP16, tuned(Kind.FP16, count // 4, seed=9)[0])
     return safetensors(sides[0]), safetensors(sides[1])
