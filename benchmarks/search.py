@@ -23,7 +23,6 @@ from typing import Self
 from benchmarks.models import driving_transformer
 from benchmarks.results import write_section
 from nwmctl.app.project import load_platforms
-from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.amounts import Validation
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.figure import Obtained
@@ -39,6 +38,7 @@ from nwmctl.steps.base import Step, load_outcome, save_outcome
 from nwmctl.steps.compile import compile_step
 from nwmctl.steps.search import search_step
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.toolchains.registry import registry
 
 PATH = Path(__file__).with_name("RESULTS-compiler.md")

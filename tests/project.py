@@ -35,7 +35,6 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.model import (
     CARD_NAME,
@@ -48,6 +47,7 @@ from nwmctl.domain.model import (
     TrainingStage,
 )
 from nwmctl.formats import documents
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.trust.dsse import MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
 from nwmctl.trust.keys import Ed25519Signer
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from nwmctl.agent.journal import History, fold, list_runs, read_journal
 from nwmctl.app.compose import toolchain_registry
 from nwmctl.app.project import read_file
-from nwmctl.app.resources import data_folder
 from nwmctl.app.settings import Settings
 from nwmctl.domain.artifact import ArtifactManifest, Port
 from nwmctl.domain.bundle import BundleKind
@@ -37,6 +36,7 @@ from nwmctl.errors import (
 )
 from nwmctl.formats import documents
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import data_folder
 from nwmctl.storage.workspace import Workspace
 from nwmctl.toolchains.protocol import Session
 

@@ -8,17 +8,15 @@ from pathlib import Path
 from nwmctl.agent.runner import StepCode
 from nwmctl.app.fleets import inventory_path, virtual_tokens
 from nwmctl.app.project import Project, read_file
-from nwmctl.app.resources import templates_folder
 from nwmctl.app.settings import COMPILE_TIMEOUT_S
-from nwmctl.bundling.delta_bundle import APPLY_TEMPLATE_NAME
 from nwmctl.bundling.pack import PackingOrder
-from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME
 from nwmctl.domain.clock import Clock, Sleep
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.release import Release
 from nwmctl.domain.work import StepName
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import to_plain
+from nwmctl.formats.scripts import APPLY_TEMPLATE_NAME, JOIN_TEMPLATE_NAME
 from nwmctl.steps.bundle import bundle_step
 from nwmctl.steps.certify import certify_step
 from nwmctl.steps.compile import compile_step
@@ -35,6 +33,7 @@ from nwmctl.steps.sign import sign_step
 from nwmctl.steps.stage import StageSetting, stage_step
 from nwmctl.steps.validate import validate_step
 from nwmctl.storage.database import Database
+from nwmctl.storage.resources import templates_folder
 from nwmctl.storage.workspace import Workspace
 from nwmctl.toolchains.registry import Registry, registry
 from nwmctl.trust.keys import KeyRing

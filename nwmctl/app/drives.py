@@ -15,7 +15,6 @@ import numpy as np
 
 from nwmctl.app.artifacts import Drivable, example_model, find
 from nwmctl.app.project import read_file
-from nwmctl.app.resources import templates_folder
 from nwmctl.app.settings import Settings
 from nwmctl.domain.model import ModelContract
 from nwmctl.driving import constants as k
@@ -30,6 +29,7 @@ from nwmctl.driving.scenarios import Family, Scenario, ScenarioId, Trap, named, 
 from nwmctl.errors import OutputUnwritableError, ScenarioNameError
 from nwmctl.formats.codec import to_plain
 from nwmctl.storage.content import write_atomically
+from nwmctl.storage.resources import templates_folder
 from nwmctl.toolchains.protocol import Session
 
 SCENARIOS = 100

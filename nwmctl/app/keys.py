@@ -9,13 +9,13 @@ from pathlib import Path
 from nwmctl.app.clock import SystemClock
 from nwmctl.app.passphrases import new_passphrase, passphrase, unlock
 from nwmctl.app.project import load_platforms, read_file
-from nwmctl.app.resources import platforms_folder
 from nwmctl.app.settings import Settings
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.signing import Approval
 from nwmctl.errors import KeyRingError, KeyRingExistsError, KeysNeededError, OutputUnwritableError
 from nwmctl.formats import documents
 from nwmctl.storage.content import write_atomically
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.trust.dsse import APPROVAL_TYPE, MODEL_CARD_TYPE, POLICY_TYPE, sign_dsse
 from nwmctl.trust.keyfolder import Wish, add_keys, default_wish
 from nwmctl.trust.keys import KeyRing, KeyRole, init_keys, load_keyring

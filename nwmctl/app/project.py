@@ -12,7 +12,6 @@ from pathlib import Path
 from nwmctl.agent.building import SearchOrder
 from nwmctl.agent.plan import PlanRequest, build_plan
 from nwmctl.app.recipes import Pinned, pin
-from nwmctl.app.resources import templates_folder
 from nwmctl.domain.delta import FleetCensus
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.evidence import Check
@@ -32,6 +31,7 @@ from nwmctl.errors import (
 from nwmctl.formats import canonical, documents, yamldoc
 from nwmctl.formats.platform_files import PlatformFiles, parse_platform_files
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import templates_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.errors import InputError
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.storage.workspace import Workspace
 
 COMPILE_TIMEOUT_S = 600.0

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nwmctl.bundling.bundle import BundlePlan
-from nwmctl.domain.digest import Digest, digest_bytes
+from nwmctl.domain.digest import Digest
 from nwmctl.domain.packing import Base, Compression, Packing, Part
-from nwmctl.errors import BundlePlanError, ScriptTemplateError
-from nwmctl.formats.swu import InstalledFile, Script, SwDescription
-
-APPLY_TEMPLATE_NAME = "apply-delta.sh.j2"
+from nwmctl.errors import BundlePlanError
+from nwmctl.formats.scripts import APPLY_TEMPLATE_NAME, script_of
+from nwmctl.formats.swu import InstalledFile, SwDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +64,9 @@ def _joined(plan: BundlePlan, name: str, deltas: Mapping[str, DeltaFile]) -> boo
 def _brought(
     description: SwDescription, file: InstalledFile, delta: DeltaFile, template: str, scripts: dict[str, bytes]
 ) -> InstalledFile:
-    name = f"{file.filename}.delta"
-    data = _render(description, file, name, delta, template)
-    script = Script(f"apply-{file.digest.hex[:16]}.sh", digest_bytes(data), digest_bytes(template.encode()))
-    scripts[script.filename] = data
-    part = Part(name, delta.digest, delta.size, delta.plain_size)
-    return replace(file, packing=Packing(Compression.NONE, (part,), delta.base), join=script)
-
-
-def _render(description: SwDescription, file: InstalledFile, name: str, delta: DeltaFile, template: str) -> bytes:
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    values = {
-        "file": file.filename,
-        "sha256": file.digest.hex,
-        "delta": name,
-        "base": delta.base.name,
-        "base_sha256": delta.base.digest.hex,
-        "slot_a": description.slot_a,
-        "slot_b": description.slot_b,
-    }
-    try:
-        text = environment.from_string(template).render(values)
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as problem:
-        line = getattr(problem, "lineno", None)
-        raise _refuse(f"{f'line {line}: ' if line else ''}{problem}") from problem
-    if not text.startswith("#!") or not all(value in text for value in values.values()):
-        raise _refuse("it does not name the delta, both files with their digests, and both slots")
-    return text.encode()
-
-
-def _refuse(why: str) -> ScriptTemplateError:
-    return ScriptTemplateError(
-        "the template of the script that applies a delta gives no script",
-        why=why,
-        next=f"correct templates/{APPLY_TEMPLATE_NAME}",
-    )
+    part = Part(f"{file.filename}.delta", delta.digest, delta.size, delta.plain_size)
+    brought = replace(file, packing=Packing(Compression.NONE, (part,), delta.base), join=None)
+    made = script_of(brought, (description.slot_a, description.slot_b), {APPLY_TEMPLATE_NAME: template})
+    assert made is not None, "a file with a base needs a script"
+    scripts[made[0].filename] = made[1]
+    return replace(brought, join=made[0])

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nwmctl.bundling.bundle import BundlePlan
-from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.packing import Packing
 from nwmctl.domain.platform import PlatformProfile
-from nwmctl.errors import BundlePlanError, ScriptTemplateError
-from nwmctl.formats.swu import InstalledFile, Script
-
-JOIN_TEMPLATE_NAME = "join.sh.j2"
+from nwmctl.errors import BundlePlanError
+from nwmctl.formats.scripts import JOIN_TEMPLATE_NAME, script_of
+from nwmctl.formats.swu import InstalledFile
 
 
 def settle(
@@ -29,13 +27,14 @@ def settle(
     """
     scripts: dict[str, bytes] = {}
     files = []
+    slots, templates = (plan.description.slot_a, plan.description.slot_b), {JOIN_TEMPLATE_NAME: join_template}
     for file in plan.description.files:
-        packing, join = packings.get(file.filename), None
-        if packing and packing.split:
-            data = _render(file, packing, join_template)
-            join = Script(f"join-{file.digest.hex[:16]}.sh", digest_bytes(data), digest_bytes(join_template.encode()))
-            scripts[join.filename] = data
-        files.append(InstalledFile(file.filename, file.digest, packing, _revisions(plan, profile, file.filename), join))
+        packing, revisions = packings.get(file.filename), _revisions(plan, profile, file.filename)
+        settled = InstalledFile(file.filename, file.digest, packing, revisions)
+        if joined := script_of(settled, slots, templates):
+            settled = replace(settled, join=joined[0])
+            scripts[joined[0].filename] = joined[1]
+        files.append(settled)
     common = [file for file in files if not file.revisions]
     restricted = sorted((file for file in files if file.revisions), key=lambda file: file.filename)
     try:
@@ -56,30 +55,3 @@ def _revisions(plan: BundlePlan, profile: PlatformProfile, filename: str) -> tup
     revisions = {variant.revision for variant in profile.variants if variant.name in variants}
     found = tuple(revision for revision in plan.manifest.revisions if revision in revisions)
     return () if found == plan.manifest.revisions else found
-
-
-def _render(file: InstalledFile, packing: Packing, template: str) -> bytes:
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    values = {
-        "file": file.filename,
-        "sha256": file.digest.hex,
-        "first": packing.parts[0].name,
-        "others": [part.name for part in packing.parts[1:]],
-    }
-    try:
-        text = environment.from_string(template).render(values)
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as problem:
-        line = getattr(problem, "lineno", None)
-        raise _refuse(f"{f'line {line}: ' if line else ''}{problem}") from problem
-    if not text.startswith("#!") or not all(word in text for word in (file.digest.hex, *values["others"])):
-        raise _refuse("it does not name the parts and the digest of the file that it has to join")
-    return text.encode()
-
-
-def _refuse(why: str) -> ScriptTemplateError:
-    return ScriptTemplateError(
-        "the template of the joining script gives no script", why=why, next=f"correct templates/{JOIN_TEMPLATE_NAME}"
-    )

@@ -59,10 +59,10 @@ def deploy(
     Against a virtual fleet, gateway and vehicles run here while the campaign is followed. Against a real fleet the
     controller advances the campaign; Ctrl-C leaves it running.
     """
-    from nwmctl.app.resources import example_release
     from nwmctl.app.session import open_session, release_of_run
     from nwmctl.cli.common import search_order, settings_of
     from nwmctl.cli.running import print_plan, run_with_view
+    from nwmctl.storage.resources import example_release
     from nwmctl.vehicle.faults import plan_from_text
 
     plan_from_text(faults)  # refused here, not after everything was built

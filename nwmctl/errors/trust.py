@@ -89,6 +89,10 @@ class AnchorUnknownError(SigningRefusedError):
     """A request wants a policy or approvals to count by keys that the key folder does not name."""
 
 
+class ScriptUnprovenError(SigningRefusedError):
+    """A bundle is not signed: a script of it is not the one that the packaged templates give."""
+
+
 class SigningProcessError(NwmError):
     """The signing process ended without an answer."""
 

@@ -18,6 +18,7 @@ from nwmctl.trust.delta_proof import prove_deltas
 from nwmctl.trust.dossier import open_certificate
 from nwmctl.trust.keys import KeyRing, load_keyring
 from nwmctl.trust.redraw import check_dossier
+from nwmctl.trust.script_proof import packaged_templates, prove_scripts
 from nwmctl.trust.seal import sealer
 from nwmctl.trust.signer import ask, own_keys, read_paper, refuse_development, refuse_strangers, serve
 
@@ -72,6 +73,7 @@ def _judge(bundle: BundleToCertify, request: CertificationRequest, ca_pem: bytes
             why=str(problem.strerror or problem),
             next="run the release again, it writes its bundles",
         ) from problem
+    prove_scripts(judged.description, packaged_templates())
     prove_deltas(judged.description, bundle.deltas)
     return judged
 

@@ -157,8 +157,9 @@ class VerifiedRepository:
         from tuf.api.exceptions import BadVersionNumberError, RepositoryError
         from tuf.api.metadata import Metadata
 
-        if not ROLE_NAME.match(role):
-            raise format_error(f"'{role[:80]}' is no name of a list")
+        # Whoever holds the keys of a list may call its children anything, a number too.
+        if not isinstance(role, str) or not ROLE_NAME.match(role):
+            raise format_error(f"'{str(role)[:80]}' is no name of a list")
         kept = self.state.delegated.get(role)
         if kept is not None:
             with suppress(RepositoryError):

@@ -33,6 +33,7 @@ from nwmctl.trust.cms import sign_cms, verify_cms
 from nwmctl.trust.delta_proof import prove_deltas
 from nwmctl.trust.keys import KeyRing, KeyRole, load_keyring
 from nwmctl.trust.permission import Papers, permit
+from nwmctl.trust.script_proof import packaged_templates, prove_scripts
 
 _MAX_PAPER = 16 << 20
 _MAX_REQUEST = 1 << 20
@@ -75,8 +76,8 @@ def ask(module: str, request: object, kind: type[T], timeout_s: float) -> T:
 
 
 def sign(request: SigningRequest) -> SigningResult:
-    """What the process does: judge, prove deltas, then sign. Raises what ``permit``, ``prove_deltas``, the key ring and
-    the verifier raise."""
+    """What the process does: judge, prove scripts and deltas, then sign. Raises what ``permit``, ``prove_scripts``,
+    ``prove_deltas``, the key ring and the verifier raise."""
     papers = Papers(
         policy=read_paper(request.policy),
         policy_signature=read_paper(request.policy_signature),
@@ -90,7 +91,9 @@ def sign(request: SigningRequest) -> SigningResult:
     permission = permit(
         papers, request.safety_keys, request.tighten, virtual=request.virtual, approver_keys=request.approver_keys
     )
-    prove_deltas(parse_description(papers.description), request.deltas)
+    description = parse_description(papers.description)
+    prove_scripts(description, packaged_templates())
+    prove_deltas(description, request.deltas)
     keyring, passphrase = own_keys(request.keys, request.passphrase)
     refuse_development(keyring, virtual_only=permission.virtual_only)
     refuse_strangers(keyring, request.safety_keys, request.approver_keys)

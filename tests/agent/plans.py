@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from nwmctl.app.project import Project, load_project
-from nwmctl.app.resources import example_release, platforms_folder
 from nwmctl.domain.digest import Digest
 from nwmctl.domain.platform import Build, Catalogue, PlatformProfile
 from nwmctl.domain.step import OutputRef, PlannedStep
 from nwmctl.formats import canonical
 from nwmctl.formats.codec import to_plain
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import example_release, platforms_folder
 
 
 @cache

@@ -9,10 +9,10 @@ import pytest
 
 from nwmctl.app.compose import release_content
 from nwmctl.app.project import Project, load_project
-from nwmctl.app.resources import example_release, platforms_folder
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.errors import FileUnreadableError, NwmError, PolicyLoosenedError, PolicySignatureError, SchemaError
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import example_release, platforms_folder
 from tests.e2e.command import tree
 from tests.project import STRANGER, Network, ProjectFiles, write_project
 

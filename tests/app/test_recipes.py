@@ -10,12 +10,12 @@ import yaml
 
 from nwmctl.app.project import load_project
 from nwmctl.app.recipes import pin, render, write_recipes
-from nwmctl.app.resources import example_release, platforms_folder
 from nwmctl.domain.artifact import Precision, Recipe
 from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.search import Ranked, RecipeFile
 from nwmctl.errors import FileUnreadableError, OutputUnwritableError, SchemaError
 from nwmctl.formats import documents
+from nwmctl.storage.resources import example_release, platforms_folder
 
 FP32 = Recipe("iree", Precision.FP32, {"arch": "sm_87"})
 MIXED = Recipe("iree", Precision.INT8, {"cpu": "generic", "quantisation": "static", "keep": "blocks.0,head.out"})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.app.settings import COMPILE_TIMEOUT_S, load_settings
 from nwmctl.errors import InputError
+from nwmctl.storage.resources import platforms_folder
 
 HOME = {"HOME": "/home/a", "USER": "a"}
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from nwmctl.bundling.bundle import BundleInputs, BundlePlan, plan_bundle
 from nwmctl.bundling.pack import PackingOrder, PayloadFile, pack_all
-from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME, settle
+from nwmctl.bundling.settle import settle
 from nwmctl.bundling.write import WrittenBundle, write_bundle
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.packing import Compression
+from nwmctl.formats.scripts import JOIN_TEMPLATE_NAME
 from nwmctl.trust.payload_key import PayloadKey
 from tests.bundling import samples
 

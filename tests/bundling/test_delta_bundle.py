@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from nwmctl.bundling.bundle import plan_bundle
-from nwmctl.bundling.delta_bundle import APPLY_TEMPLATE_NAME, DeltaFile, with_deltas
+from nwmctl.bundling.delta_bundle import DeltaFile, with_deltas
 from nwmctl.bundling.delta_encode import encode_delta
 from nwmctl.bundling.read import read_bundle
 from nwmctl.bundling.write import write_bundle
 from nwmctl.domain.digest import Digest, digest_bytes
 from nwmctl.domain.packing import Base, Compression, Packing, Part
 from nwmctl.errors import BundlePlanError, ScriptTemplateError
+from nwmctl.formats.scripts import APPLY_TEMPLATE_NAME
 from nwmctl.formats.swu import parse_description, render_description
 from nwmctl.trust.cms import sign_cms
 from nwmctl.trust.keys import KeyRing

@@ -12,8 +12,8 @@ import pytest
 import typer
 import yaml
 
-from nwmctl.app.resources import example_release
 from nwmctl.cli.app import app
+from nwmctl.storage.resources import example_release
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "ci"

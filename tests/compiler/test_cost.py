@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.compiler.cost import Basis, may_prune, node_ms, predict, rank
 from nwmctl.compiler.cost_forms import ASSUMED_ERROR, BANDWIDTH_EFFICIENCY, efficiency
 from nwmctl.domain.artifact import Precision
@@ -19,6 +18,7 @@ from nwmctl.domain.platform import Chip, PlatformProfile
 from nwmctl.domain.prediction import Prediction, PredictionError
 from nwmctl.domain.roofline import Bound, balance, memory_ms, roof, work_ms
 from nwmctl.formats import documents
+from nwmctl.storage.resources import platforms_folder
 from tests.compiler.counts import chip, recipe, stack
 
 GPU = chip(100.0, gpu_fp32=5.0, gpu_fp16=40.0, gpu_int8=80.0)

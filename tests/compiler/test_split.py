@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from benchmarks.calibration_set import INPUT, Block, write_block
-from nwmctl.app.resources import platforms_folder
 from nwmctl.app.split import SplitRequest, split_package
 from nwmctl.cli.app import app
 from nwmctl.compiler.split import BY_OPERATIONS, BY_TIME, SplitOrder, choose, split_model
@@ -35,6 +34,7 @@ from nwmctl.errors import (
     PlanError,
 )
 from nwmctl.formats import documents
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.toolchains.lowering import GraphFiles, LoweringOrder, lower
 from nwmctl.toolchains.process import Limits
 from tests.compiler.counts import chip, known, recipe

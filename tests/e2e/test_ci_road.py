@@ -19,9 +19,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.work import StepName
 from nwmctl.formats import canonical
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.trust.payload_key import create_payload_key
 from tests.e2e.command import Place, refused, tree
 from tests.project import FACTORY_SEQUENCE, VINS

@@ -38,7 +38,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nwmctl.app.project import load_platforms
-from nwmctl.app.resources import platforms_folder
 from nwmctl.bundling.read import read_bundle
 from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import Precision, Recipe
@@ -58,6 +57,7 @@ from nwmctl.steps.rebuild import rebuild_step
 from nwmctl.steps.sign import sign_step
 from nwmctl.steps.validate import validate_step
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.toolchains import iree
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.iree_options import plan, twin

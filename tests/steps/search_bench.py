@@ -20,7 +20,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Recipe
 from nwmctl.domain.digest import Digest
@@ -36,6 +35,7 @@ from nwmctl.steps.base import Step
 from nwmctl.steps.compile import compile_step
 from nwmctl.steps.search import search_step
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.toolchains.files import file_digest
 from nwmctl.toolchains.onnxruntime import OnnxRuntime
 from nwmctl.toolchains.protocol import Compiled, CompileRequest, Effort, Place, Session, Tensors

@@ -10,7 +10,6 @@ import pytest
 
 from nwmctl.bundling.pack import PackingOrder
 from nwmctl.bundling.read import read_bundle
-from nwmctl.bundling.settle import JOIN_TEMPLATE_NAME
 from nwmctl.domain.artifact import ArtifactManifest
 from nwmctl.domain.bundle import BundleKind, BundleManifest
 from nwmctl.domain.digest import Digest, digest_bytes
@@ -21,6 +20,7 @@ from nwmctl.domain.work import BundleWork, FleetRulesWork, SignWork
 from nwmctl.errors import BundlePlanError, NwmError
 from nwmctl.formats import documents
 from nwmctl.formats.codec import to_plain
+from nwmctl.formats.scripts import JOIN_TEMPLATE_NAME
 from nwmctl.formats.swu import parse_description
 from nwmctl.steps.bundle import bundle_step
 from nwmctl.steps.sign import sign_step

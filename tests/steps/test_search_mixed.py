@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from nwmctl.app.resources import platforms_folder
 from nwmctl.domain.amounts import Amounts
 from nwmctl.domain.artifact import ArtifactManifest, Precision, Quantisation, Recipe
 from nwmctl.domain.digest import Digest
@@ -26,6 +25,7 @@ from nwmctl.steps.search_mixed import Mixer
 from nwmctl.steps.shelf import kept_drives, trained
 from nwmctl.steps.ways import Artifact
 from nwmctl.storage.content import ContentStore
+from nwmctl.storage.resources import platforms_folder
 from nwmctl.toolchains.lowering import GraphFiles
 from nwmctl.toolchains.onnxruntime import OnnxRuntime
 from nwmctl.toolchains.process import Limits

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nwmctl.app.project import load_platforms, read_file
-from nwmctl.app.resources import platforms_folder, templates_folder
 from nwmctl.bundling.bundle import BuiltArtifact, BundleInputs, plan_bundle
 from nwmctl.bundling.chassis import TEMPLATE_NAME, render_chassis
 from nwmctl.bundling.write import write_bundle
@@ -24,6 +23,7 @@ from nwmctl.domain.digest import digest_bytes
 from nwmctl.domain.keys import KeyRole
 from nwmctl.domain.platform import PlatformProfile, Slots, VehicleModel
 from nwmctl.formats.uptane import Dialect, Directed, Ecu, ecu_identifiers, expiry_text
+from nwmctl.storage.resources import platforms_folder, templates_folder
 from nwmctl.trust.attacks.scene import House, MadeBundle
 from nwmctl.trust.attacks.staging import CURRENT, NEWER, OLDER
 from nwmctl.trust.cms import sign_cms

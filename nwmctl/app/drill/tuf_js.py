@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nwmctl.app.drill.clients import Answer, Did, run_watched
 from nwmctl.app.drill.server import IMAGE, Stand
-from nwmctl.app.resources import templates_folder
 from nwmctl.domain.drill import Client, Counterparty
+from nwmctl.storage.resources import templates_folder
 from nwmctl.trust.attacks.scene import Act, House
 
 _SCRIPT = "drill/tuf-client.cjs"
