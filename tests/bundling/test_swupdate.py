@@ -6,9 +6,11 @@ Verdicts come from its log, because its exit code is sometimes 1 after a success
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,15 +76,21 @@ def swupdate(keyring: KeyRing, tmp_path: Path) -> Run:
         keys = ["-k", str(keyring.folder / "release-ca.crt"), "--cert-purpose", "codeSigning"]
         chosen = ["-e", selection(revision or board.partition(":")[2], copy), "-H", board]
         order = [program, "-l", "5", *keys, *chosen, "-i", str(bundle), *more]
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*order, "-c"] if check else order,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": scratch},
             cwd=tmp_path,
-            timeout=1500,
+            start_new_session=True,
         )
-        return Said(done.stdout.decode(errors="replace"))
+        try:
+            return Said(process.communicate(timeout=1500)[0].decode(errors="replace"))
+        finally:
+            # A script of a run that ended early would remove what the next one installs.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def run(
         bundle: Path, *more: str, copy: str = "copy1", board: str = "p1:r1", check: bool = True, revision: str = ""

@@ -71,8 +71,9 @@ def test_publishing_on_a_disk_that_fills(tight: Place, monkeypatch: pytest.Monke
         if ran.code == 0:
             break
         refusals.add(ran.json["error"])
-        assert timestamp.read_bytes() == before
-        assert names(tight) == listed, f"{left} bytes were left"
+        # Between the timestamp and the database's transaction the release is listed, whole, and offered to nobody.
+        done = timestamp.read_bytes() != before
+        assert names(tight) > listed if done else names(tight) == listed, f"{left} bytes were left"
     assert {"DiskFullError"} < refusals <= CLASSES
     fill(tight, -1)
     assert listed < names(tight)

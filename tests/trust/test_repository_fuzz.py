@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 from nwmctl.domain.keys import KeyRole
-from nwmctl.errors import NwmError
+from nwmctl.errors import MetadataFormatError, NwmError
 from nwmctl.trust.client import TrustedState, refresh
 from nwmctl.trust.keys import KeyRing, Signer, init_keys
 from nwmctl.trust.metadata import ListedBundle, versioned
@@ -148,6 +148,17 @@ def test_a_sample_of_mutants(served: Served, hunting: Hunting, role: str) -> Non
 def test_forty_thousand_mutants(served: Served, hunting: Hunting, role: str) -> None:
     damaged(served, hunting, role, 5_000)
     insiders(served, hunting, role, LONG)
+
+
+@pytest.mark.parametrize("name", [1, None, "", "../up", {}, "x" * 200])
+def test_a_signed_list_that_calls_its_child_anything(served: Served, name: object) -> None:
+    path = served.places["targets"]
+    whole = json.loads(served.files[path])
+    (child,) = whole["signed"]["delegations"]["roles"]
+    child["name"] = name
+    bad = signed(json.dumps(whole).encode(), served.signers["targets"])
+    with pytest.raises(MetadataFormatError):
+        believe(served, 0, {path: bad})
 
 
 def test_whole_files_in_each_other_s_place(served: Served, hunting: Hunting) -> None:
