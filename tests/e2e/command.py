@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +27,11 @@ import nwmctl
 from tests.project import ProjectFiles, write_project
 
 ROOT = Path(nwmctl.__file__).parent.parent
+
+
+def _hear_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Place:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nwmctl", *map(str, arguments)],
                 env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=_hear_ctrl_c,
             )  # fmt: skip
         try:
             yield process
