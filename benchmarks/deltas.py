@@ -144,7 +144,7 @@ def _goals(known: dict[str, dict[str, object]]) -> list[str]:
         lines.append(_judged(f"at most {NEAR} x the {told} on every pair", far, len(held)))
     for tune, factor in ((Tune.LIGHT, LIGHT), (Tune.MEDIUM, MEDIUM)):
         mine = {n: f for n, f in known.items() if n.endswith(f" {tune}")}
-        short = [n for n, f in mine.items() if not _beats(f, factor)]
+        short = [n for n, f in mine.items() if _best(f) is not None and not _beats(f, factor)]
         unknown = [n for n, f in mine.items() if n not in short and any(p not in f for p in BYTE_LEVEL)]
         goal = f"{factor} x smaller than the best byte-level peer, {tune} fine-tunes"
         lines.append(_judged(goal, short, len(mine), unknown))
