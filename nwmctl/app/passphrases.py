@@ -51,7 +51,7 @@ def prove(ring: KeyRing, secret: bytes | None) -> None:
             except KeyPassphraseError:
                 raise
             except NwmError:
-                continue
+                continue  # not about the passphrase: whoever needs this key says what is wrong with it
             return
 
 

@@ -22,6 +22,7 @@ from nwmctl.cli.common import (
 
 if TYPE_CHECKING:
     from nwmctl.app.keychanges import Change
+    from nwmctl.trust.keys import KeyRing
 
 group = typer.Typer(help="Keys and signatures.", rich_markup_mode=None, no_args_is_help=True)
 group.add_typer(ceremony, name="ceremony")
@@ -118,7 +119,14 @@ def init(
         platform,
     )
     ring = make_keys(folder, development=development, passphrase_env=passphrase_env, content=content)
-    if json_:
+    _show_made(ring, folder, as_json=json_)
+
+
+def _show_made(ring: KeyRing, folder: Path, *, as_json: bool) -> None:
+    """What a new folder holds, and what its owner does next."""
+    from nwmctl.domain.keys import KeyRole
+
+    if as_json:
         emit(
             {
                 "folder": str(folder),
@@ -132,7 +140,7 @@ def init(
     console.print(f"made {len(ring.document.keys)} keys in {folder} (private parts readable by you alone)")
     for entry in ring.document.keys:
         console.print(f"  {entry.label:18} {entry.public}", soft_wrap=True)
-    if ring.roots() and not development:
+    if ring.roots() and not ring.development:
         console.print("the first root is signed; next: move root-*.pem and director-root-*.pem apart, offline")
     if not ring.roots() and ring.has(KeyRole.ROOT) and ring.has(KeyRole.TARGETS):
         console.print("next: `nwmctl keys ceremony draft`, so that the root's holders can sign it")
